@@ -4,6 +4,7 @@
 #![allow(unsafe_code, reason = "the one crate that talks to the kernel in its own terms")]
 
 mod error;
+mod inherited;
 pub mod mount;
 pub mod netlink;
 pub mod netns;
@@ -16,3 +17,4 @@ pub mod socket;
 pub mod sysctl;
 
 pub use error::{Error, Result};
+pub use inherited::inherited_fd;
