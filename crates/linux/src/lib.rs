@@ -15,6 +15,7 @@ pub mod relay;
 pub mod seqpacket;
 pub mod socket;
 pub mod sysctl;
+mod watch;
 
 pub use error::{Error, Result};
 pub use inherited::inherited_fd;

@@ -23,6 +23,7 @@ use tokio::io::unix::AsyncFd;
 use crate::error::{Doing, Error, Result};
 use crate::mount::MountNs;
 use crate::netns::NetNs;
+use crate::watch::watch;
 
 mod spawner;
 
@@ -185,7 +186,7 @@ impl Command {
     /// Starts the child. Must be called within a tokio runtime.
     pub fn spawn(self) -> Result<Child> {
         let (pid, pidfd) = spawner::spawn(self)?;
-        let pidfd = AsyncFd::register_with_interest(pidfd, Interest::READABLE).doing(|| "watch a child process")?;
+        let pidfd = watch(pidfd, Interest::READABLE).doing(|| "watch a child process")?;
         Ok(Child { pid, pidfd, exit: None })
     }
 }

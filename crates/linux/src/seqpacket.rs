@@ -14,6 +14,7 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
 use crate::error::{Doing, Result};
+use crate::watch::watch;
 
 /// The most descriptors that the kernel lets one message carry (SCM_MAX_FD).
 const MAX_FDS: usize = 253;
@@ -38,7 +39,7 @@ impl Listener {
         let fd = socket(AddressFamily::Unix, SockType::SeqPacket, FLAGS, None).doing(doing)?;
         bind(fd.as_raw_fd(), &UnixAddr::new(path).doing(doing)?).doing(doing)?;
         listen(&fd, Backlog::new(128).doing(doing)?).doing(doing)?;
-        let fd = AsyncFd::register_with_interest(fd, Interest::READABLE).doing(doing)?;
+        let fd = watch(fd, Interest::READABLE).doing(doing)?;
         Ok(Self { fd })
     }
 
@@ -68,7 +69,7 @@ pub struct Stream {
 
 impl Stream {
     fn new(fd: OwnedFd) -> io::Result<Self> {
-        Ok(Self { fd: AsyncFd::register(fd)? })
+        Ok(Self { fd: watch(fd, Interest::READABLE | Interest::WRITABLE)? })
     }
 
     /// Connects to the listener at `path`.
