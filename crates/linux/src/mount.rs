@@ -81,6 +81,13 @@ pub fn proc(target: impl AsRef<Path>) -> Result<()> {
     mount(Some("proc"), target, Some("proc"), flags, NONE).doing(|| format!("mount /proc on {}", target.display()))
 }
 
+/// Whether the file system at `path` is a tmpfs.
+pub fn is_tmpfs(path: impl AsRef<Path>) -> Result<bool> {
+    let path = path.as_ref();
+    let stat = nix::sys::statfs::statfs(path).doing(|| format!("ask what file system {} is", path.display()))?;
+    Ok(stat.filesystem_type() == nix::sys::statfs::TMPFS_MAGIC)
+}
+
 /// Takes the topmost mount at `target` away, at once for new users and for the rest when they are done.
 pub fn unmount(target: impl AsRef<Path>) -> Result<()> {
     let target = target.as_ref();
@@ -89,7 +96,7 @@ pub fn unmount(target: impl AsRef<Path>) -> Result<()> {
 
 /// Lays a tmpfs over `dir` in which everything that was there shows through: what is created in it afterwards
 /// exists only in this namespace. Existing children are the same files as before, so writes *into* them do reach
-/// the original.
+/// the original. A child that cannot be shown is left out with a warning.
 pub fn shadow(dir: impl AsRef<Path>) -> Result<()> {
     let dir = dir.as_ref();
     let doing = || format!("shadow {}", dir.display());
@@ -100,7 +107,9 @@ pub fn shadow(dir: impl AsRef<Path>) -> Result<()> {
     tmpfs(dir, meta.permissions().mode() & 0o7777)?;
     chown(dir, Some(meta.uid()), Some(meta.gid())).doing(doing)?;
     for child in children {
-        show_through(&under, dir, &child).doing(|| format!("show {} in its shadow", child.path().display()))?;
+        if let Err(error) = show_through(&under, dir, &child) {
+            tracing::warn!("{} does not show through the shadow of its directory: {error}", child.path().display());
+        }
     }
     Ok(())
 }

@@ -13,8 +13,6 @@ use std::path::Path;
 use std::process::Stdio;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use nix::sched::{CloneFlags, setns, unshare};
-use nix::sys::signal::Signal;
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid, waitpid};
 use nix::unistd::Pid;
 use tokio::io::Interest;
@@ -25,7 +23,11 @@ use crate::mount::MountNs;
 use crate::netns::NetNs;
 use crate::watch::watch;
 
+mod own;
 mod spawner;
+
+pub use nix::sys::signal::Signal;
+pub use own::{Namespaces, become_user, die_with_parent, join, kill_group, new_session, set_hostname, settle, unshare};
 
 /// Which namespace of a kind the child lives in.
 #[derive(Debug, Default)]

@@ -6,7 +6,9 @@ use std::sync::{OnceLock, mpsc};
 
 use nix::unistd::sethostname;
 
-use super::{CloneFlags, Command, Doing, Error, MountNs, Place, Result, owned, pidfd, setns, unshare};
+use nix::sched::{CloneFlags, setns, unshare};
+
+use super::{Command, Doing, Error, MountNs, Place, Result, owned, pidfd};
 
 type Job = Box<dyn FnOnce(&Home) + Send>;
 
