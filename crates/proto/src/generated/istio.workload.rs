@@ -56,8 +56,11 @@ pub struct Workload {
     pub status: i32,
     #[prost(string, tag = "18")]
     pub cluster_id: ::prost::alloc::string::String,
-    #[prost(map = "string, message", tag = "22")]
-    pub services: ::std::collections::HashMap<::prost::alloc::string::String, PortList>,
+    #[prost(btree_map = "string, message", tag = "22")]
+    pub services: ::prost::alloc::collections::BTreeMap<
+        ::prost::alloc::string::String,
+        PortList,
+    >,
     #[prost(message, optional, tag = "23")]
     pub application_tunnel: ::core::option::Option<ApplicationTunnel>,
     #[prost(message, optional, tag = "24")]

@@ -85,7 +85,7 @@ fn tunnel_protocol(value: i32) -> Result<TunnelProtocol, ConversionError> {
 }
 
 fn endpoint_ports(
-    services: std::collections::HashMap<String, wire::PortList>,
+    services: std::collections::BTreeMap<String, wire::PortList>,
 ) -> Result<std::collections::BTreeMap<NamespacedHostname, PortMap>, ConversionError> {
     let mut map = std::collections::BTreeMap::new();
     for (key, list) in services {
