@@ -1,1 +1,59 @@
-//! api
+//! The resources that people and programs write: the part of Kubernetes that the mesh uses, istio.io and Gateway API.
+//!
+//! Plain serde types with Kubernetes' field names: [`Resource`] says what a type is called on the wire,
+//! [`selector`] and [`quantity`] read its small languages, [`yaml`] its manifests, [`crd`] describes our own kinds to an
+//! API server and [`validate`] tells a writer what is wrong. No clock, no socket and no async:
+//! talking to an API server is `cluster`'s work, being one is `apiserver`'s, and the meaning of a policy is `control`'s.
+//!
+//! Reading is tolerant (unknown fields are ignored, a `null` is an absent field), writing leaves out what is empty.
+//! So nobody writes back a whole object that was read: writers use patches and server-side apply.
+
+mod macros;
+
+pub mod apps;
+pub mod authentication;
+pub mod coordination;
+pub mod core;
+pub mod crd;
+pub mod discovery;
+pub mod gateway;
+mod int_or_string;
+pub mod istio;
+mod json;
+mod meta;
+pub mod quantity;
+pub mod rbac;
+mod resource;
+pub mod selector;
+mod time;
+pub mod validate;
+pub mod yaml;
+
+pub use apps::{
+    ControllerRevision, DaemonSet, DaemonSetSpec, DaemonSetStatus, Deployment, DeploymentSpec, DeploymentStatus,
+    ReplicaSet, ReplicaSetSpec, ReplicaSetStatus, RollingUpdate, UpdateStrategy,
+};
+pub use authentication::{
+    BoundObjectReference, ResourceAttributes, SubjectAccessReview, SubjectAccessReviewSpec, SubjectAccessReviewStatus,
+    TokenRequest, TokenRequestSpec, TokenRequestStatus, TokenReview, TokenReviewSpec, TokenReviewStatus, UserInfo,
+};
+pub use coordination::{Lease, LeaseSpec};
+pub use core::*;
+pub use crd::crds;
+pub use discovery::{Endpoint, EndpointConditions, EndpointPort, EndpointSlice};
+pub use gateway::{
+    BackendTLSPolicy, GRPCRoute, Gateway, GatewayAddress, GatewayClass, GatewaySpec, GatewayStatus,
+    GatewayStatusAddress, HTTPRoute, Listener, ListenerStatus, ReferenceGrant, TCPRoute, TLSRoute,
+};
+pub use int_or_string::IntOrString;
+pub use istio::{
+    AuthorizationPolicy, DestinationRule, EnvoyFilter, IstioGateway, PeerAuthentication, ProxyConfig,
+    RequestAuthentication, ServiceEntry, Sidecar, Telemetry, TrafficExtension, VirtualService, WasmPlugin,
+    WorkloadEntry, WorkloadGroup,
+};
+pub use json::prune_nulls;
+pub use meta::{Condition, ListMeta, ObjectMeta, OwnerReference};
+pub use rbac::{ClusterRole, ClusterRoleBinding, PolicyRule, Role, RoleBinding, RoleRef, Subject};
+pub use resource::{ParseError, Resource, TypeMeta, object_name, type_meta};
+pub use selector::{LabelSelector, LabelSelectorRequirement, Selector};
+pub use time::{MicroTime, Time};

@@ -1,0 +1,20 @@
+//! Gateway API: classes, gateways, routes and the grants between namespaces.
+//!
+//! The rules of a route are kept as they were written: only an L7 proxy reads them.
+
+mod class;
+mod listener;
+mod route;
+
+pub use class::{GatewayClass, GatewayClassSpec, GatewayClassStatus, ParametersReference, SupportedFeature};
+pub use listener::{
+    AllowedRoutes, Gateway, GatewayAddress, GatewayInfrastructure, GatewaySpec, GatewayStatus, GatewayStatusAddress,
+    GatewayTlsConfig, Listener, ListenerStatus, RouteGroupKind, RouteNamespaces, SecretReference,
+};
+pub use route::{
+    BackendTLSPolicy, GRPCRoute, HTTPRoute, ListenerSet, ParentReference, ReferenceGrant, ReferenceGrantFrom,
+    ReferenceGrantSpec, ReferenceGrantTo, RouteParentStatus, RouteSpec, RouteStatus, TCPRoute, TLSRoute, UDPRoute,
+};
+
+/// API group of every kind here.
+pub const GROUP: &str = "gateway.networking.k8s.io";

@@ -1,0 +1,1 @@
+//! What is wrong with a resource, in the words of its writer.
