@@ -5,6 +5,7 @@
 
 mod address;
 mod identity;
+mod mesh;
 mod policy;
 mod reason;
 mod service;
@@ -12,10 +13,11 @@ mod workload;
 
 pub use address::{Cidr, GatewayAddress, GatewayDestination, NamespacedHostname, NetworkAddress};
 pub use identity::{Identity, IdentityError};
+pub use mesh::{Applicable, Change, Endpoint, Mesh};
 pub use policy::{Action, Authorization, Match, PolicyScope, Rule, ServiceAccountMatch, StringMatch};
 pub use reason::{Reason, ResponseFlag};
 pub use service::{
-    Endpoint, HealthPolicy, IpFamilies, LoadBalancing, LoadBalancingMode, LoadBalancingScope, Service, SessionAffinity,
+    HealthPolicy, IpFamilies, LoadBalancing, LoadBalancingMode, LoadBalancingScope, Service, SessionAffinity,
     Visibility, WeightedWaypoint,
 };
 pub use workload::{

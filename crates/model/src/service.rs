@@ -1,6 +1,6 @@
 //! A service: a name with addresses and ports, backed by workloads (ztunnel.md §2.1, §6.1).
 
-use crate::{Cidr, GatewayAddress, NamespacedHostname, NetworkAddress, PortMap, Str};
+use crate::{Cidr, GatewayAddress, NamespacedHostname, NetworkAddress, Str};
 use std::time::Duration;
 
 /// One service, defaults filled in. Endpoints are not part of it: they are the workloads that name it.
@@ -71,15 +71,6 @@ impl Default for Service {
             session_affinity: None,
         }
     }
-}
-
-/// One endpoint of a service: a workload and the ports it serves the service on.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Endpoint {
-    /// The workload's uid.
-    pub workload_uid: Str,
-    /// Its port map for this service.
-    pub ports: PortMap,
 }
 
 /// One choice of a waypoint by weight.
