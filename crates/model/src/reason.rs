@@ -12,8 +12,8 @@ pub enum Reason {
     Reset,
     /// A policy denied it when it was opened; the text names the policy.
     PolicyDenied(String),
-    /// A policy change denied it while it was open.
-    PolicyChanged,
+    /// A policy change denied it while it was open; the text names the policy.
+    PolicyChanged(String),
     /// The node proxy is draining and its deadline has passed.
     Drained,
     /// The pod it belonged to is gone.
@@ -97,7 +97,7 @@ impl Reason {
     pub fn flag(&self) -> ResponseFlag {
         match self {
             Self::Complete | Self::Drained | Self::WorkloadGone => ResponseFlag::None,
-            Self::PolicyDenied(_) | Self::PolicyChanged => ResponseFlag::Deny,
+            Self::PolicyDenied(_) | Self::PolicyChanged(_) => ResponseFlag::Deny,
             Self::TlsFailed(_) => ResponseFlag::TlsFailure,
             Self::TunnelFailed(_) => ResponseFlag::H2HandshakeFailure,
             Self::HboneTimeout(_) => ResponseFlag::NetworkPolicy,
@@ -115,7 +115,7 @@ impl fmt::Display for Reason {
             Self::Complete => f.write_str("complete"),
             Self::Reset => f.write_str("io error: connection reset"),
             Self::PolicyDenied(why) => write!(f, "connection closed due to policy rejection: {why}"),
-            Self::PolicyChanged => f.write_str("connection closed due to policy change"),
+            Self::PolicyChanged(why) => write!(f, "connection closed due to policy change: {why}"),
             Self::Drained => f.write_str("connection closed due to connection drain"),
             Self::WorkloadGone => f.write_str("connection closed due to connection drain: workload removed"),
             Self::CertificateRevoked => f.write_str("connection closed: peer certificate revoked by CRL"),
