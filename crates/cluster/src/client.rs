@@ -1,0 +1,129 @@
+//! A connection to an API server: where it is, who we are, and one request and its answer.
+
+use std::path::PathBuf;
+
+use api::Resource;
+use http::{Method, Request};
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use serde_json::Value;
+
+use crate::error::{Error, Result};
+use crate::path::with_query;
+
+/// Where to learn how to reach an API server, and as whom.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Source {
+    /// `KUBECONFIG`, else the home directory's file, else the pod's own account.
+    #[default]
+    Infer,
+    /// A kubeconfig file, and the context in it when not the current one.
+    Kubeconfig {
+        /// The file; `None` is the usual one.
+        path: Option<PathBuf>,
+        /// The context; `None` is the file's current one.
+        context: Option<String>,
+    },
+    /// The text of a kubeconfig.
+    Text(String),
+    /// The pod's own account: `KUBERNETES_SERVICE_HOST` and the mounted token.
+    InCluster,
+}
+
+/// A connection to an API server. Cheap to clone.
+#[derive(Clone)]
+pub struct Client {
+    pub(crate) kube: kube::Client,
+}
+
+impl std::fmt::Debug for Client {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Client").finish_non_exhaustive()
+    }
+}
+
+impl Client {
+    /// Reads the configuration. The first request makes the connection, so this succeeds without a server.
+    pub async fn connect(source: &Source) -> Result<Self> {
+        let config = configuration(source).await?;
+        let kube =
+            kube::Client::try_from(config).map_err(|error| Error::Configuration { message: error.to_string() })?;
+        Ok(Self { kube })
+    }
+
+    /// The namespace to use when none is said.
+    pub fn default_namespace(&self) -> &str {
+        self.kube.default_namespace()
+    }
+
+    /// The server's version, as `/version` gives it.
+    pub async fn server_version(&self) -> Result<Value> {
+        self.request("ask for the server's version", Method::GET, "/version".to_owned(), None).await
+    }
+
+    /// Sends one request and reads JSON. `action` says what is being done, for the error.
+    pub(crate) async fn request(
+        &self,
+        action: impl Into<String>,
+        method: Method,
+        path: String,
+        body: Option<(&'static str, Value)>,
+    ) -> Result<Value> {
+        let action = action.into();
+        let request = match request(method, path, body) {
+            Ok(request) => request,
+            Err(error) => return Err(Error::from_kube(action, kube::Error::HttpError(error))),
+        };
+        self.kube.request(request).await.map_err(|error| Error::from_kube(action, error))
+    }
+
+    /// Like [`Self::request`], for one typed object.
+    pub(crate) async fn request_object<T: Resource>(
+        &self,
+        action: impl Into<String>,
+        method: Method,
+        path: String,
+        body: Option<(&'static str, Value)>,
+    ) -> Result<T> {
+        Ok(T::from_value(self.request(action, method, path, body).await?)?)
+    }
+}
+
+/// Media type of an object.
+pub(crate) const JSON: &str = "application/json";
+
+fn request(method: Method, path: String, body: Option<(&'static str, Value)>) -> Result<Request<Vec<u8>>, http::Error> {
+    let request = Request::builder().method(method).uri(path).header(http::header::ACCEPT, JSON);
+    match body {
+        Some((media_type, value)) => {
+            request.header(http::header::CONTENT_TYPE, media_type).body(value.to_string().into_bytes())
+        }
+        None => request.body(Vec::new()),
+    }
+}
+
+/// The path of a write, with the options that every write takes.
+pub(crate) fn write_path(path: String, query: &[(&str, String)]) -> String {
+    with_query(path, query)
+}
+
+async fn configuration(source: &Source) -> Result<kube::Config> {
+    let wrong = |error: &dyn std::error::Error| Error::Configuration { message: error.to_string() };
+    match source {
+        Source::Infer => kube::Config::infer().await.map_err(|error| wrong(&error)),
+        Source::InCluster => kube::Config::incluster().map_err(|error| wrong(&error)),
+        Source::Text(text) => {
+            let kubeconfig = Kubeconfig::from_yaml(text).map_err(|error| wrong(&error))?;
+            let options = KubeConfigOptions::default();
+            kube::Config::from_custom_kubeconfig(kubeconfig, &options).await.map_err(|error| wrong(&error))
+        }
+        Source::Kubeconfig { path, context } => {
+            let options = KubeConfigOptions { context: context.clone(), ..KubeConfigOptions::default() };
+            let Some(path) = path else {
+                return kube::Config::from_kubeconfig(&options).await.map_err(|error| wrong(&error));
+            };
+            let kubeconfig = Kubeconfig::read_from(path)
+                .map_err(|error| Error::Configuration { message: format!("{}: {error}", path.display()) })?;
+            kube::Config::from_custom_kubeconfig(kubeconfig, &options).await.map_err(|error| wrong(&error))
+        }
+    }
+}

@@ -1,0 +1,422 @@
+//! What is known of the objects of a scope: looked up at once, followed change by change.
+//!
+//! One writer (the watch) and any number of readers. A follower that is slow sees the latest state of each object
+//! instead of every step, so what it has not read yet is never more than one entry per object.
+
+use std::collections::{HashMap, VecDeque};
+use std::fmt;
+use std::sync::{Arc, Weak};
+
+use api::{ParseError, Resource};
+use parking_lot::{Mutex, RwLock};
+use tokio::sync::{Notify, watch};
+
+/// Namespace and name; the namespace of a cluster-scoped object is empty.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ObjectKey {
+    /// Namespace.
+    pub namespace: String,
+    /// Name.
+    pub name: String,
+}
+
+impl ObjectKey {
+    /// The key of this name in this namespace.
+    pub fn new(namespace: impl Into<String>, name: impl Into<String>) -> Self {
+        Self { namespace: namespace.into(), name: name.into() }
+    }
+
+    /// The key of an object.
+    pub fn of<T: Resource>(object: &T) -> Self {
+        Self::new(object.namespace(), object.name())
+    }
+}
+
+impl fmt::Display for ObjectKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.namespace.as_str() {
+            "" => f.write_str(&self.name),
+            namespace => write!(f, "{namespace}/{}", self.name),
+        }
+    }
+}
+
+/// An object that does not have its kind's shape. What was known of it before stays in the store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rejected {
+    /// Which object.
+    pub key: ObjectKey,
+    /// What is wrong with it.
+    pub error: ParseError,
+}
+
+/// What happened to an object.
+#[derive(Debug)]
+pub enum Change<T> {
+    /// It was created or changed.
+    Applied(Arc<T>),
+    /// It is gone; this is what was known of it last.
+    Deleted(Arc<T>),
+    /// It cannot be read. If it was known before, that knowledge still stands.
+    Rejected(Arc<Rejected>),
+    /// Everything that exists has been seen. Comes once.
+    Synced,
+}
+
+impl<T> Clone for Change<T> {
+    fn clone(&self) -> Self {
+        match self {
+            Self::Applied(object) => Self::Applied(object.clone()),
+            Self::Deleted(object) => Self::Deleted(object.clone()),
+            Self::Rejected(rejected) => Self::Rejected(rejected.clone()),
+            Self::Synced => Self::Synced,
+        }
+    }
+}
+
+/// The objects of a scope, kept up to date while any clone is held.
+pub struct Store<T> {
+    shared: Arc<Shared<T>>,
+    // Ends the watch with the last handle.
+    _watch: Arc<AbortOnDrop>,
+}
+
+impl<T> Clone for Store<T> {
+    fn clone(&self) -> Self {
+        Self { shared: self.shared.clone(), _watch: self._watch.clone() }
+    }
+}
+
+impl<T> fmt::Debug for Store<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Store").field("objects", &self.shared.state.read().objects.len()).finish_non_exhaustive()
+    }
+}
+
+pub(crate) struct Shared<T> {
+    state: RwLock<State<T>>,
+    version: watch::Sender<u64>,
+    synced: watch::Sender<bool>,
+}
+
+struct State<T> {
+    objects: HashMap<ObjectKey, Arc<T>>,
+    rejected: HashMap<ObjectKey, Arc<Rejected>>,
+    followers: Vec<Weak<Queue<T>>>,
+}
+
+struct AbortOnDrop(tokio::task::AbortHandle);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+impl<T: Resource> Store<T> {
+    pub(crate) fn new(shared: Arc<Shared<T>>, watch: tokio::task::AbortHandle) -> Self {
+        Self { shared, _watch: Arc::new(AbortOnDrop(watch)) }
+    }
+
+    /// One object.
+    pub fn get(&self, namespace: &str, name: &str) -> Option<Arc<T>> {
+        self.shared.state.read().objects.get(&ObjectKey::new(namespace, name)).cloned()
+    }
+
+    /// All objects, in no order.
+    pub fn list(&self) -> Vec<Arc<T>> {
+        self.shared.state.read().objects.values().cloned().collect()
+    }
+
+    /// How many objects there are.
+    pub fn len(&self) -> usize {
+        self.shared.state.read().objects.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The objects that cannot be read.
+    pub fn rejected(&self) -> Vec<Arc<Rejected>> {
+        self.shared.state.read().rejected.values().cloned().collect()
+    }
+
+    /// Whether everything that exists has been seen.
+    pub fn is_synced(&self) -> bool {
+        *self.shared.synced.borrow()
+    }
+
+    /// Waits until everything that exists has been seen.
+    pub async fn synced(&self) {
+        // The sender lives in `self`, so the wait cannot fail.
+        let _ = self.shared.synced.subscribe().wait_for(|synced| *synced).await;
+    }
+
+    /// A counter that moves with every change: for those who look at the whole again whenever anything changed.
+    pub fn version(&self) -> watch::Receiver<u64> {
+        self.shared.version.subscribe()
+    }
+
+    /// Everything from now on, beginning with what is there.
+    pub fn changes(&self) -> Changes<T> {
+        let queue = Arc::new(Queue::default());
+        let mut state = self.shared.state.write();
+        for object in state.objects.values() {
+            queue.push(Some(ObjectKey::of(&**object)), Change::Applied(object.clone()));
+        }
+        for rejected in state.rejected.values() {
+            queue.push(Some(rejected.key.clone()), Change::Rejected(rejected.clone()));
+        }
+        // The writer sets this while it holds the state, so the queue gets `Synced` exactly once.
+        if *self.shared.synced.borrow() {
+            queue.push(None, Change::Synced);
+        }
+        state.followers.push(Arc::downgrade(&queue));
+        Changes { queue, store: self.clone() }
+    }
+}
+
+impl<T: Resource> Shared<T> {
+    pub(crate) fn new() -> Self {
+        let state = State { objects: HashMap::new(), rejected: HashMap::new(), followers: Vec::new() };
+        Self { state: RwLock::new(state), version: watch::Sender::new(0), synced: watch::Sender::new(false) }
+    }
+
+    /// An object was created or changed; the same version again is no change.
+    pub(crate) fn apply(&self, key: ObjectKey, object: Arc<T>) {
+        let mut state = self.state.write();
+        state.rejected.remove(&key);
+        let version = &object.metadata().resource_version;
+        if state
+            .objects
+            .get(&key)
+            .is_some_and(|known| !version.is_empty() && known.metadata().resource_version == *version)
+        {
+            return;
+        }
+        state.objects.insert(key.clone(), object.clone());
+        state.tell(&Some(key), &Change::Applied(object));
+        self.moved();
+    }
+
+    /// An object is gone.
+    pub(crate) fn delete(&self, key: &ObjectKey) {
+        let mut state = self.state.write();
+        let unreadable = state.rejected.remove(key).is_some();
+        if let Some(object) = state.objects.remove(key) {
+            state.tell(&Some(key.clone()), &Change::Deleted(object));
+        } else if !unreadable {
+            return;
+        }
+        self.moved();
+    }
+
+    /// An object cannot be read.
+    pub(crate) fn reject(&self, rejected: Rejected) {
+        let mut state = self.state.write();
+        if state.rejected.get(&rejected.key).is_some_and(|known| **known == rejected) {
+            return;
+        }
+        let rejected = Arc::new(rejected);
+        state.rejected.insert(rejected.key.clone(), rejected.clone());
+        state.tell(&Some(rejected.key.clone()), &Change::Rejected(rejected));
+        self.moved();
+    }
+
+    /// Everything that exists has been seen: what is not among `seen` is gone.
+    pub(crate) fn sync(&self, seen: &std::collections::HashSet<ObjectKey>) {
+        let gone: Vec<_> = {
+            let state = self.state.read();
+            state.objects.keys().chain(state.rejected.keys()).filter(|key| !seen.contains(key)).cloned().collect()
+        };
+        gone.iter().for_each(|key| self.delete(key));
+        let mut state = self.state.write();
+        if !self.synced.send_replace(true) {
+            state.tell(&None, &Change::Synced);
+            self.moved();
+        }
+    }
+
+    fn moved(&self) {
+        self.version.send_modify(|version| *version += 1);
+    }
+}
+
+impl<T> State<T> {
+    fn tell(&mut self, key: &Option<ObjectKey>, change: &Change<T>) {
+        self.followers.retain(|follower| {
+            let follower = follower.upgrade();
+            follower.inspect(|queue| queue.push(key.clone(), change.clone())).is_some()
+        });
+    }
+}
+
+/// The changes of a store, for one follower.
+pub struct Changes<T> {
+    queue: Arc<Queue<T>>,
+    store: Store<T>,
+}
+
+impl<T> fmt::Debug for Changes<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Changes").field("store", &self.store).finish_non_exhaustive()
+    }
+}
+
+impl<T: Resource> Changes<T> {
+    /// Waits for the next change. Dropping the wait loses nothing.
+    pub async fn next(&mut self) -> Change<T> {
+        loop {
+            if let Some(change) = self.try_next() {
+                return change;
+            }
+            self.queue.filled.notified().await;
+        }
+    }
+
+    /// The next change, when there is one.
+    pub fn try_next(&mut self) -> Option<Change<T>> {
+        self.queue.pop()
+    }
+
+    /// The store whose changes these are.
+    pub fn store(&self) -> &Store<T> {
+        &self.store
+    }
+}
+
+/// Changes that one follower has not read: in order of first mention, each object at most once.
+struct Queue<T> {
+    pending: Mutex<Pending<T>>,
+    filled: Notify,
+}
+
+struct Pending<T> {
+    order: VecDeque<Option<ObjectKey>>,
+    changes: HashMap<Option<ObjectKey>, Change<T>>,
+}
+
+impl<T> Default for Queue<T> {
+    fn default() -> Self {
+        let pending = Pending { order: VecDeque::new(), changes: HashMap::new() };
+        Self { pending: Mutex::new(pending), filled: Notify::new() }
+    }
+}
+
+impl<T> Queue<T> {
+    fn push(&self, key: Option<ObjectKey>, change: Change<T>) {
+        let mut pending = self.pending.lock();
+        let Pending { order, changes } = &mut *pending;
+        match (changes.get_mut(&key), change) {
+            // The follower has yet to hear of the knowledge that still stands.
+            (Some(Change::Applied(_)), Change::Rejected(_)) => {}
+            (Some(known), change) => *known = change,
+            (None, change) => {
+                changes.insert(key.clone(), change);
+                order.push_back(key);
+            }
+        }
+        self.filled.notify_one();
+    }
+
+    fn pop(&self) -> Option<Change<T>> {
+        let mut pending = self.pending.lock();
+        let key = pending.order.pop_front()?;
+        pending.changes.remove(&key)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use api::{ConfigMap, ObjectMeta};
+
+    use super::*;
+
+    fn store() -> (Arc<Shared<ConfigMap>>, Store<ConfigMap>) {
+        let shared = Arc::new(Shared::new());
+        let watch = tokio::spawn(std::future::pending::<()>()).abort_handle();
+        (shared.clone(), Store::new(shared, watch))
+    }
+
+    fn object(name: &str, version: &str) -> (ObjectKey, Arc<ConfigMap>) {
+        let metadata = ObjectMeta { resource_version: version.into(), ..ObjectMeta::named("a", name) };
+        (ObjectKey::new("a", name), Arc::new(ConfigMap { metadata, ..ConfigMap::default() }))
+    }
+
+    fn told(changes: &mut Changes<ConfigMap>) -> Vec<String> {
+        std::iter::from_fn(|| changes.try_next())
+            .map(|change| match change {
+                Change::Applied(object) => format!("+{}@{}", object.metadata.name, object.metadata.resource_version),
+                Change::Deleted(object) => format!("-{}", object.metadata.name),
+                Change::Rejected(rejected) => format!("!{}", rejected.key.name),
+                Change::Synced => "synced".to_owned(),
+            })
+            .collect()
+    }
+
+    fn apply(shared: &Shared<ConfigMap>, name: &str, version: &str) {
+        let (key, object) = object(name, version);
+        shared.apply(key, object);
+    }
+
+    fn rejected(name: &str) -> Rejected {
+        let error = ConfigMap::from_value(serde_json::json!({"data": 1})).unwrap_err();
+        Rejected { key: ObjectKey::new("a", name), error }
+    }
+
+    #[tokio::test]
+    async fn a_follower_sees_what_is_there_then_what_changes() {
+        let (shared, store) = store();
+        apply(&shared, "x", "1");
+        let mut changes = store.changes();
+        assert_eq!(told(&mut changes), ["+x@1"]);
+        apply(&shared, "x", "1");
+        apply(&shared, "y", "2");
+        shared.sync(&HashSet::from([ObjectKey::new("a", "y")]));
+        assert_eq!(told(&mut changes), ["+y@2", "-x", "synced"]);
+        assert_eq!((store.len(), store.is_synced()), (1, true));
+        assert_eq!(told(&mut store.changes()), ["+y@2", "synced"]);
+        shared.sync(&HashSet::from([ObjectKey::new("a", "y")]));
+        assert_eq!(told(&mut changes), [""; 0]);
+    }
+
+    #[tokio::test]
+    async fn a_slow_follower_sees_the_latest_state_of_each_object() {
+        let (shared, store) = store();
+        let mut changes = store.changes();
+        apply(&shared, "x", "1");
+        apply(&shared, "y", "2");
+        apply(&shared, "x", "3");
+        shared.delete(&ObjectKey::new("a", "y"));
+        assert_eq!(told(&mut changes), ["+x@3", "-y"]);
+    }
+
+    #[tokio::test]
+    async fn an_unreadable_object_is_reported_and_what_was_known_stands() {
+        let (shared, store) = store();
+        let mut changes = store.changes();
+        apply(&shared, "x", "1");
+        assert_eq!(told(&mut changes), ["+x@1"]);
+        shared.reject(rejected("x"));
+        shared.reject(rejected("z"));
+        assert_eq!(told(&mut changes), ["!x", "!z"]);
+        assert_eq!((store.len(), store.rejected().len()), (1, 2));
+        shared.delete(&ObjectKey::new("a", "z"));
+        apply(&shared, "x", "2");
+        assert_eq!(told(&mut changes), ["+x@2"]);
+        assert_eq!(store.rejected().len(), 0);
+    }
+
+    #[tokio::test]
+    async fn waiting_ends_with_the_change() {
+        let (shared, store) = store();
+        let mut changes = store.changes();
+        let waiting = tokio::spawn(async move { changes.next().await });
+        apply(&shared, "x", "1");
+        assert!(matches!(waiting.await.unwrap(), Change::Applied(_)));
+    }
+}
