@@ -102,7 +102,7 @@ fn fields(#[case] wanted: Match, #[case] peer: Option<&str>, #[case] matched: bo
 fn addresses(#[case] range: &str, #[case] source: &str, #[case] matched: bool) {
     let range: Vec<_> = vec![range.parse().unwrap()];
     let positive = Match { source_ips: range.clone(), ..Match::default() };
-    let negative = Match { not_source_ips: range.clone(), ..Match::default() };
+    let negative = Match { not_source_ips: range, ..Match::default() };
     for (wanted, matched) in [(positive, matched), (negative, !matched)] {
         let denied = verdict(&[policy(Action::Deny, one(wanted))], None, source) != Verdict::Allow;
         assert_eq!(denied, matched);

@@ -1,0 +1,279 @@
+//! The control plane's families, those of control-plane A19 that dashboards and alerts read.
+//!
+//! Upstream's control plane writes the older text format and names most of its counters without `_total`. [`plain_text`] turns
+//! a scrape into that form.
+
+use super::{Count, Counts, Registry, counted::Labels};
+use prometheus_client::metrics::{family::Family, histogram::Histogram};
+use std::time::{Duration, Instant};
+
+/// Counters that upstream names without `_total`.
+const UNSUFFIXED: &[&str] = &[
+    "citadel_server_authentication_failure_count",
+    "citadel_server_csr_count",
+    "citadel_server_csr_parsing_err_count",
+    "citadel_server_csr_sign_err_count",
+    "citadel_server_id_extraction_err_count",
+    "citadel_server_success_cert_issuance_count",
+    "galley_validation_failed",
+    "galley_validation_passed",
+    "pilot_inbound_updates",
+    "pilot_k8s_cfg_events",
+    "pilot_k8s_reg_events",
+    "pilot_push_triggers",
+    "pilot_total_rejected_configs",
+    "pilot_total_xds_internal_errors",
+    "pilot_total_xds_rejects",
+    "pilot_xds_expired_nonce",
+    "pilot_xds_pushes",
+    "pilot_xds_write_timeout",
+];
+
+/// Everything the control plane counts.
+#[derive(Debug, Clone)]
+pub struct Control {
+    /// What is served over xDS.
+    pub xds: Serving,
+    /// What is read from the API.
+    pub watching: Watching,
+    /// The certificate authority.
+    pub authority: Authority,
+    uptime: Count,
+    born: Instant,
+}
+
+/// What is served over xDS.
+#[derive(Debug, Clone)]
+pub struct Serving {
+    /// `pilot_xds{version,type}`: connected clients.
+    pub clients: Count,
+    /// `pilot_xds_pushes{type}`: responses sent.
+    pub pushes: Counts,
+    /// `pilot_push_triggers{type}`.
+    pub triggers: Counts,
+    /// `pilot_total_xds_rejects{type}`: NACKs.
+    pub rejects: Counts,
+    /// `pilot_xds_expired_nonce{type}`.
+    pub expired_nonces: Counts,
+    /// `pilot_total_xds_internal_errors`.
+    pub internal_errors: Counts,
+    /// `pilot_services`.
+    pub services: Count,
+    convergence: Family<Labels, Histogram, fn() -> Histogram>,
+    push_time: Family<Labels, Histogram, fn() -> Histogram>,
+}
+
+/// What is read from the API.
+#[derive(Debug, Clone)]
+pub struct Watching {
+    /// `pilot_k8s_cfg_events{type,event}`.
+    pub config_events: Counts,
+    /// `pilot_k8s_reg_events{type,event}`.
+    pub registry_events: Counts,
+    /// `pilot_inbound_updates{type}`.
+    pub updates: Counts,
+    /// `pilot_total_rejected_configs{type}`: resources that could not be used.
+    pub rejected: Counts,
+    /// `galley_validation_passed`.
+    pub validation_passed: Counts,
+    /// `galley_validation_failed{reason}`.
+    pub validation_failed: Counts,
+}
+
+/// The certificate authority.
+#[derive(Debug, Clone)]
+pub struct Authority {
+    /// `citadel_server_csr_count`.
+    pub requests: Counts,
+    /// `citadel_server_success_cert_issuance_count`.
+    pub issued: Counts,
+    /// `citadel_server_authentication_failure_count`.
+    pub unauthenticated: Counts,
+    /// `citadel_server_csr_parsing_err_count`.
+    pub unreadable: Counts,
+    /// `citadel_server_csr_sign_err_count{error}`.
+    pub unsigned: Counts,
+    /// `citadel_server_id_extraction_err_count`.
+    pub unidentified: Counts,
+    /// `citadel_server_root_cert_expiry_timestamp`: seconds since the epoch.
+    pub root_expiry: Count,
+    /// `citadel_server_cert_chain_expiry_timestamp`: seconds since the epoch.
+    pub chain_expiry: Count,
+}
+
+impl Control {
+    /// Registers all of them, with `pilot_info{version}`.
+    pub fn register(registry: &mut Registry, version: &str) -> Self {
+        let info = Count::register(registry, "pilot_info", "Pilot version and build information", &["version"]);
+        info.set(&[version], 1);
+        Self {
+            xds: Serving::register(registry),
+            watching: Watching::register(registry),
+            authority: Authority::register(registry),
+            uptime: Count::register(registry, "istiod_uptime_seconds", "Current istiod server uptime in seconds", &[]),
+            born: Instant::now(),
+        }
+    }
+
+    /// A scrape in upstream's form.
+    pub fn scrape(&self, registry: &Registry) -> String {
+        self.uptime.set(&[], i64::try_from(self.born.elapsed().as_secs()).unwrap_or(i64::MAX));
+        plain_text(&registry.encode(), UNSUFFIXED)
+    }
+}
+
+impl Serving {
+    fn register(registry: &mut Registry) -> Self {
+        let convergence: fn() -> Histogram = || Histogram::new([0.1, 0.5, 1.0, 3.0, 5.0, 10.0, 20.0, 30.0]);
+        let push: fn() -> Histogram = || Histogram::new([0.01, 0.1, 1.0, 3.0, 5.0, 10.0, 20.0, 30.0]);
+        let serving = Self {
+            clients: Count::register(
+                registry,
+                "pilot_xds",
+                "Number of endpoints connected using xDS",
+                &["version", "type"],
+            ),
+            pushes: Counts::register(registry, "pilot_xds_pushes", "Pilot build and send of xDS responses", &["type"]),
+            triggers: Counts::register(registry, "pilot_push_triggers", "Pushes by what triggered them", &["type"]),
+            rejects: Counts::register(
+                registry,
+                "pilot_total_xds_rejects",
+                "xDS responses rejected by proxies",
+                &["type"],
+            ),
+            expired_nonces: Counts::register(
+                registry,
+                "pilot_xds_expired_nonce",
+                "Requests with a stale nonce",
+                &["type"],
+            ),
+            internal_errors: Counts::register(registry, "pilot_total_xds_internal_errors", "Internal xDS errors", &[]),
+            services: Count::register(registry, "pilot_services", "Total services known to pilot", &[]),
+            convergence: Family::new_with_constructor(convergence),
+            push_time: Family::new_with_constructor(push),
+        };
+        let delay = "Delay between a change of configuration and a proxy receiving it";
+        registry.0.register("pilot_proxy_convergence_time", delay, serving.convergence.clone());
+        registry.0.register("pilot_xds_push_time", "Time to build and send one response", serving.push_time.clone());
+        serving.internal_errors.add_many(&[], 0);
+        serving
+    }
+
+    /// `pilot_proxy_convergence_time`.
+    pub fn converged(&self, after: Duration) {
+        self.convergence.get_or_create(&Labels::new(&[], &[])).observe(after.as_secs_f64());
+    }
+
+    /// `pilot_xds_push_time{type}`.
+    pub fn pushed(&self, kind: &str, took: Duration) {
+        self.push_time.get_or_create(&Labels::new(&["type"], &[kind])).observe(took.as_secs_f64());
+    }
+}
+
+impl Watching {
+    fn register(registry: &mut Registry) -> Self {
+        let events = &["type", "event"];
+        Self {
+            config_events: Counts::register(registry, "pilot_k8s_cfg_events", "Events from the API's config", events),
+            registry_events: Counts::register(
+                registry,
+                "pilot_k8s_reg_events",
+                "Events from the API's registry",
+                events,
+            ),
+            updates: Counts::register(registry, "pilot_inbound_updates", "Updates received by pilot", &["type"]),
+            rejected: Counts::register(registry, "pilot_total_rejected_configs", "Resources not used", &["type"]),
+            validation_passed: Counts::register(registry, "galley_validation_passed", "Resources found valid", &[]),
+            validation_failed: Counts::register(registry, "galley_validation_failed", "Resources refused", &["reason"]),
+        }
+    }
+}
+
+impl Authority {
+    fn register(registry: &mut Registry) -> Self {
+        let mut counts = |name, help| {
+            let counts = Counts::register(registry, name, help, &[]);
+            counts.add_many(&[], 0);
+            counts
+        };
+        let requests = counts("citadel_server_csr_count", "The number of CSRs received");
+        let issued = counts("citadel_server_success_cert_issuance_count", "The number of certificates issued");
+        let unauthenticated = counts("citadel_server_authentication_failure_count", "Callers not authenticated");
+        let unreadable = counts("citadel_server_csr_parsing_err_count", "CSRs that could not be read");
+        let unidentified = counts("citadel_server_id_extraction_err_count", "CSRs whose identity could not be had");
+        let unsigned = Counts::register(
+            registry,
+            "citadel_server_csr_sign_err_count",
+            "CSRs that could not be signed",
+            &["error"],
+        );
+        let root = "The unix timestamp, in seconds, when the root certificate expires";
+        let chain = "The unix timestamp, in seconds, when the certificate chain expires";
+        Self {
+            requests,
+            issued,
+            unauthenticated,
+            unreadable,
+            unsigned,
+            unidentified,
+            root_expiry: Count::register(registry, "citadel_server_root_cert_expiry_timestamp", root, &[]),
+            chain_expiry: Count::register(registry, "citadel_server_cert_chain_expiry_timestamp", chain, &[]),
+        }
+    }
+}
+
+/// OpenMetrics text as the older text format: counters are named as they are written, those of the list without `_total`.
+fn plain_text(open_metrics: &str, unsuffixed: &[&str]) -> String {
+    let mut out = String::with_capacity(open_metrics.len());
+    let mut counter = None;
+    for line in open_metrics.lines().filter(|line| *line != "# EOF" && !line.starts_with("# UNIT ")) {
+        if let Some(("TYPE", rest)) = comment(line) {
+            counter = rest.strip_suffix(" counter").map(|name| (name, unsuffixed.contains(&name)));
+        }
+        let suffix = "_total";
+        match (comment(line), counter) {
+            (Some(("TYPE", _)), Some((name, false))) => out.push_str(&format!("# TYPE {name}{suffix} counter")),
+            (None, Some((name, true))) => {
+                let rest = line.strip_prefix(name).and_then(|rest| rest.strip_prefix(suffix));
+                out.push_str(&rest.map_or_else(|| line.to_owned(), |rest| format!("{name}{rest}")));
+            }
+            _ => out.push_str(line),
+        }
+        out.push('\n');
+    }
+    out
+}
+
+/// The keyword of a comment line and what follows it.
+fn comment(line: &str) -> Option<(&str, &str)> {
+    line.strip_prefix("# ")?.split_once(' ')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_scrape_is_in_upstreams_form() {
+        let mut registry = Registry::new("pilot", "1.0");
+        let control = Control::register(&mut registry, "1.0");
+        control.xds.pushes.add(&["wds"]);
+        control.xds.clients.set(&["1.0", "ztunnel"], 2);
+        control.xds.converged(Duration::from_millis(200));
+        control.authority.requests.add(&[]);
+        let text = control.scrape(&registry);
+        for line in [
+            "# TYPE pilot_xds_pushes counter",
+            "pilot_xds_pushes{type=\"wds\"} 1",
+            "pilot_xds{version=\"1.0\",type=\"ztunnel\"} 2",
+            "pilot_info{version=\"1.0\"} 1",
+            "citadel_server_csr_count 1",
+            "istio_build{component=\"pilot\",tag=\"1.0\"} 1",
+            "pilot_proxy_convergence_time_bucket{le=\"0.5\"} 1",
+            "# TYPE ambit_log_lines_dropped_total counter",
+        ] {
+            assert!(text.lines().any(|held| held == line), "{line} is missing in\n{text}");
+        }
+        assert!(!text.contains("# EOF"));
+    }
+}
