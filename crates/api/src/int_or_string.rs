@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, de};
 
 /// A value that may be written as a number or as text.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -55,6 +55,36 @@ impl fmt::Display for IntOrString {
     }
 }
 
+impl schemars::JsonSchema for IntOrString {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "IntOrString".into()
+    }
+
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({
+            "anyOf": [{"type": "integer"}, {"type": "string"}], "x-kubernetes-int-or-string": true,
+        })
+    }
+}
+
+/// Reads a number that may be written as text.
+pub(crate) fn number<'de, D: Deserializer<'de>>(deserializer: D) -> Result<i64, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Written {
+        Number(i64),
+        Text(String),
+    }
+    match Written::deserialize(deserializer)? {
+        Written::Number(number) => Ok(number),
+        Written::Text(text) => text.parse().map_err(|_| de::Error::custom(format_args!("{text:?} is not a number"))),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use rstest::rstest;
@@ -73,5 +103,11 @@ mod tests {
         #[case] scaled: Option<i32>,
     ) {
         assert_eq!(value.scale(total, up), scaled);
+    }
+
+    #[test]
+    fn a_number_may_be_written_as_text() {
+        let read = |json| number(&mut serde_json::Deserializer::from_str(json)).ok();
+        assert_eq!([read("7"), read("\"7\""), read("\"seven\""), read("null")], [Some(7), Some(7), None, None]);
     }
 }

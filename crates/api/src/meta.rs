@@ -51,6 +51,9 @@ object! {
         #[serde(rename = "type")]
         type_: String,
         status: String,
+        // istiod writes the number as text.
+        #[serde(deserialize_with = "crate::int_or_string::number")]
+        #[schemars(with = "crate::IntOrString")]
         observed_generation: i64,
         last_probe_time: Option<Time>,
         last_heartbeat_time: Option<Time>,

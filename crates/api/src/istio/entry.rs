@@ -110,6 +110,7 @@ object! {
     pub struct ServiceEntryStatus {
         conditions: Vec<Condition>,
         addresses: Vec<ServiceEntryAddress>,
+        #[serde(deserialize_with = "crate::int_or_string::number")]
         observed_generation: i64,
         validation_messages: Vec<Value>,
     }

@@ -39,6 +39,8 @@ object! {
     #[derive(JsonSchema)]
     pub struct IstioStatus {
         conditions: Vec<Condition>,
+        #[serde(deserialize_with = "crate::int_or_string::number")]
+        #[schemars(with = "crate::IntOrString")]
         observed_generation: i64,
         #[schemars(with = "Vec<serde_json::Map<String, Value>>")]
         validation_messages: Vec<Value>,
