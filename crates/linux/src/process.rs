@@ -54,6 +54,7 @@ pub struct Command {
     set_up: Option<SetUp>,
     die_with_parent: bool,
     mount_proc: bool,
+    new_session: bool,
     fds: Vec<(OwnedFd, RawFd)>,
 }
 
@@ -76,6 +77,7 @@ impl Command {
             set_up: None,
             die_with_parent: false,
             mount_proc: false,
+            new_session: false,
             fds: Vec::new(),
         }
     }
@@ -178,6 +180,13 @@ impl Command {
         self
     }
 
+    /// Starts a session and process group of its own, so that it can be signalled with all it started.
+    #[must_use]
+    pub fn new_session(mut self) -> Self {
+        self.new_session = true;
+        self
+    }
+
     /// Hands `fd` over as descriptor `number` (3 or more).
     #[must_use]
     pub fn pass_fd(mut self, fd: OwnedFd, number: RawFd) -> Self {
@@ -260,6 +269,13 @@ impl Child {
             _ if io::Error::last_os_error().raw_os_error() == Some(libc::ESRCH) => Ok(()),
             _ => Err(Error::last(format!("send {signal} to process {}", self.pid))),
         }
+    }
+}
+
+impl Child {
+    /// Sends a signal to the child's process group, which it has when it started a session of its own.
+    pub fn signal_group(&self, signal: Signal) -> Result<()> {
+        kill_group(self.pid, signal)
     }
 }
 

@@ -3,11 +3,13 @@
 use std::net::IpAddr;
 
 use ipnet::IpNet;
-use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
+use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE};
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::address::{AddressAttribute, AddressHeaderFlags, AddressMessage, AddressScope};
 
-use super::{Netlink, family};
+use netlink_packet_route::neighbour::{NeighbourAttribute, NeighbourMessage, NeighbourState};
+
+use super::{MacAddress, Netlink, family};
 use crate::error::Result;
 
 impl Netlink {
@@ -31,6 +33,35 @@ impl Netlink {
             Err(error) if error.already_exists() => Ok(()),
             other => other,
         }
+    }
+
+    /// Takes an address from an interface; one that it does not have is no error.
+    pub fn delete_address(&mut self, index: u32, address: IpNet) -> Result<()> {
+        let mut message = AddressMessage::default();
+        message.header.family = family(address.addr().is_ipv6());
+        message.header.prefix_len = address.prefix_len();
+        message.header.index = index;
+        message.attributes.push(AddressAttribute::Local(address.addr()));
+        let deleted = self.change(RouteNetlinkMessage::DelAddress(message), 0, || {
+            format!("delete the address {address} of interface {index}")
+        });
+        match deleted {
+            Err(error) if error.errno() == Some(libc::EADDRNOTAVAIL) => Ok(()),
+            other => other,
+        }
+    }
+
+    /// Tells the kernel for good which hardware address a neighbour has.
+    pub fn add_neighbour(&mut self, index: u32, address: IpAddr, mac: MacAddress) -> Result<()> {
+        let mut message = NeighbourMessage::default();
+        message.header.family = family(address.is_ipv6());
+        message.header.ifindex = index;
+        message.header.state = NeighbourState::Permanent;
+        message.attributes.push(NeighbourAttribute::Destination(address.into()));
+        message.attributes.push(NeighbourAttribute::LinkLayerAddress(mac.0.to_vec()));
+        self.change(RouteNetlinkMessage::NewNeighbour(message), NLM_F_CREATE | NLM_F_REPLACE, || {
+            format!("add the neighbour {address} at {mac} to interface {index}")
+        })
     }
 
     /// All addresses with the interfaces that have them.

@@ -81,9 +81,13 @@ fn start_child(mut command: Command, name: &str) -> Result<(u32, OwnedFd)> {
     }
     let fds: Vec<(RawFd, RawFd)> = command.fds.iter().map(|(fd, number)| (fd.as_raw_fd(), *number)).collect();
     let (die_with_parent, mount_proc) = (command.die_with_parent, command.mount_proc);
+    let new_session = command.new_session;
     // SAFETY: between fork and exec only system calls on memory prepared before: no allocation, no lock.
     unsafe {
         command.inner.pre_exec(move || {
+            if new_session {
+                nix::unistd::setsid()?;
+            }
             prepare_child(die_with_parent, mount_proc)?;
             fds.iter().try_for_each(|&(fd, number)| hand_over(fd, number))
         });
