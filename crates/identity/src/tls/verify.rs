@@ -1,0 +1,231 @@
+//! Whether a peer's certificate is believed: chain, time and usage, then who it names.
+//!
+//! Both directions share the pure [`Trust::verify`]; they differ in which identities they accept. Everything fails closed: an
+//! empty set of expected identities accepts nobody.
+
+use crate::{
+    peer::{self, PeerError},
+    tls::MESH,
+};
+use model::{Identity, Str};
+use rustls::{
+    CertificateError, DigitallySignedStruct, DistinguishedName, Error, SignatureScheme,
+    client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+    crypto::{verify_tls12_signature, verify_tls13_signature},
+    pki_types::{CertificateDer, ServerName, TrustAnchor, UnixTime},
+    server::danger::{ClientCertVerified, ClientCertVerifier},
+};
+use std::{fmt, sync::Arc};
+use webpki::{EndEntityCert, KeyUsage};
+
+/// id-kp-serverAuth.
+const SERVER_AUTH: &[u8] = &[0x2b, 6, 1, 5, 5, 7, 3, 1];
+/// id-kp-clientAuth.
+const CLIENT_AUTH: &[u8] = &[0x2b, 6, 1, 5, 5, 7, 3, 2];
+
+/// What the peer's certificate must be good for. A certificate that does not say what it is for is good for nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Usage {
+    /// Serving.
+    Server,
+    /// Calling.
+    Client,
+}
+
+impl Usage {
+    const fn key_usage(self) -> KeyUsage {
+        match self {
+            Self::Server => KeyUsage::required(SERVER_AUTH),
+            Self::Client => KeyUsage::required(CLIENT_AUTH),
+        }
+    }
+}
+
+/// The roots that came with our own certificate.
+pub(crate) struct Trust(Vec<TrustAnchor<'static>>);
+
+impl fmt::Debug for Trust {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Trust({} roots)", self.0.len())
+    }
+}
+
+impl Trust {
+    /// The roots that can be read; the others are logged and left out.
+    pub(crate) fn new(roots: &[CertificateDer<'static>]) -> Self {
+        let anchor = |root| match webpki::anchor_from_trusted_cert(root) {
+            Ok(anchor) => Some(anchor.to_owned()),
+            Err(error) => {
+                tracing::warn!("ignoring a root certificate that cannot be read: {error}");
+                None
+            }
+        };
+        Self(roots.iter().filter_map(anchor).collect())
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Checks a chain for a usage at a time, and gives the identity it proves.
+    pub(crate) fn verify(
+        &self,
+        leaf: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        usage: Usage,
+        now: UnixTime,
+    ) -> Result<Identity, Error> {
+        if intermediates.len() >= peer::MAX_CHAIN {
+            return Err(identity_error(PeerError::ChainTooLong(intermediates.len() + 1)));
+        }
+        let path = EndEntityCert::try_from(leaf).and_then(|leaf| {
+            leaf.verify_for_usage(
+                MESH.signature_verification_algorithms.all,
+                &self.0,
+                intermediates,
+                now,
+                usage.key_usage(),
+                None,
+                None,
+            )
+            .map(|_| ())
+        });
+        path.map_err(chain_error)?;
+        peer::peer_identity(std::slice::from_ref(leaf)).map_err(identity_error)
+    }
+}
+
+/// Accepts a server that is one of the expected identities.
+#[derive(Debug)]
+pub(crate) struct ExpectedServer {
+    pub(crate) trust: Arc<Trust>,
+    pub(crate) expected: Arc<[Identity]>,
+}
+
+/// Accepts a client of our own trust domain.
+#[derive(Debug)]
+pub(crate) struct TrustedClient {
+    pub(crate) trust: Arc<Trust>,
+    pub(crate) trust_domain: Str,
+}
+
+impl ExpectedServer {
+    fn check(&self, presented: &Identity) -> Result<(), Error> {
+        if self.expected.contains(presented) {
+            return Ok(());
+        }
+        let expected: Vec<String> = self.expected.iter().map(Identity::to_string).collect();
+        Err(Error::General(format!(
+            "identity verification error: peer did not present the expected SAN ({}), got {presented}",
+            expected.join(",")
+        )))
+    }
+}
+
+impl TrustedClient {
+    fn check(&self, presented: &Identity) -> Result<(), Error> {
+        if presented.trust_domain == self.trust_domain {
+            return Ok(());
+        }
+        Err(Error::General(format!(
+            "identity verification error: peer did not present the expected trustdomain ({}), got {presented}",
+            self.trust_domain
+        )))
+    }
+}
+
+impl ServerCertVerifier for ExpectedServer {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        _server_name: &ServerName<'_>,
+        _ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        self.check(&self.trust.verify(end_entity, intermediates, Usage::Server, now)?)?;
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls12_signature(message, cert, dss, &MESH.signature_verification_algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls13_signature(message, cert, dss, &MESH.signature_verification_algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        MESH.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+impl ClientCertVerifier for TrustedClient {
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        &[]
+    }
+
+    fn verify_client_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        now: UnixTime,
+    ) -> Result<ClientCertVerified, Error> {
+        self.check(&self.trust.verify(end_entity, intermediates, Usage::Client, now)?)?;
+        Ok(ClientCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls12_signature(message, cert, dss, &MESH.signature_verification_algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls13_signature(message, cert, dss, &MESH.signature_verification_algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        MESH.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+/// Maps a chain's fault to the alert that names it.
+fn chain_error(error: webpki::Error) -> Error {
+    use webpki::Error as Chain;
+    let certificate = match error {
+        Chain::BadDer | Chain::BadDerTime | Chain::TrailingData(_) => CertificateError::BadEncoding,
+        Chain::CertNotValidYet { .. } => CertificateError::NotValidYet,
+        Chain::CertExpired { .. } => CertificateError::Expired,
+        Chain::UnknownIssuer => CertificateError::UnknownIssuer,
+        Chain::InvalidSignatureForPublicKey => CertificateError::BadSignature,
+        Chain::RequiredEkuNotFoundContext(_) => CertificateError::InvalidPurpose,
+        other => CertificateError::Other(rustls::OtherError(Arc::new(other))),
+    };
+    Error::InvalidCertificate(certificate)
+}
+
+fn identity_error(error: PeerError) -> Error {
+    Error::General(format!("identity verification error: {error}"))
+}
+
+#[cfg(test)]
+mod tests;
