@@ -21,9 +21,9 @@ object! {
     /// A requirement on one label: `In`, `NotIn`, `Exists` or `DoesNotExist`.
     #[derive(JsonSchema)]
     pub struct LabelSelectorRequirement {
-        #[schemars(required)]
+        #[schemars(extend("x-required" = true))]
         key: String,
-        #[schemars(required)]
+        #[schemars(extend("x-required" = true))]
         operator: String,
         values: Vec<String>,
     }

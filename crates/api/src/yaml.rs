@@ -13,6 +13,9 @@ const MAX_DOCUMENTS: usize = 100_000;
 /// Most nodes in one input; what its parser does is bounded by it.
 const MAX_NODES: usize = 20_000_000;
 
+/// Most nodes that aliases may stand for.
+const MAX_ALIASED: usize = 100_000;
+
 /// Text that is not YAML.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("line {line}, column {column}: {message}")]
@@ -69,7 +72,7 @@ pub fn to_documents<T: Serialize>(values: &[T]) -> Result<String, Problem> {
 }
 
 fn options() -> serde_saphyr::Options {
-    serde_saphyr::options! {
+    let mut options = serde_saphyr::options! {
         budget: serde_saphyr::budget! {
             max_documents: MAX_DOCUMENTS,
             max_nodes: MAX_NODES,
@@ -77,7 +80,9 @@ fn options() -> serde_saphyr::Options {
         },
         legacy_octal_numbers: true,
         with_snippet: false,
-    }
+    };
+    options.alias_limits.max_total_replayed_events = MAX_ALIASED;
+    options
 }
 
 #[cfg(test)]

@@ -17,7 +17,7 @@ object! {
     #[derive(JsonSchema)]
     pub struct GatewayClassSpec {
         #[schemars(
-            required,
+            extend("x-required" = true),
             length(min = 1, max = 253),
             extend("x-kubernetes-validations" = [{"message": "field is immutable", "rule": "self == oldSelf"}])
         )]
@@ -30,11 +30,11 @@ object! {
     /// An object with settings.
     #[derive(JsonSchema)]
     pub struct ParametersReference {
-        #[schemars(required, length(max = 253))]
+        #[schemars(extend("x-required" = true), length(max = 253))]
         group: String,
-        #[schemars(required, length(min = 1, max = 63))]
+        #[schemars(extend("x-required" = true), length(min = 1, max = 63))]
         kind: String,
-        #[schemars(required, length(min = 1, max = 253))]
+        #[schemars(extend("x-required" = true), length(min = 1, max = 253))]
         name: String,
         #[schemars(length(min = 1, max = 63))]
         namespace: String,
@@ -52,7 +52,7 @@ object! {
     /// Something that an implementation can do.
     #[derive(JsonSchema)]
     pub struct SupportedFeature {
-        #[schemars(required)]
+        #[schemars(extend("x-required" = true))]
         name: String,
     }
 }

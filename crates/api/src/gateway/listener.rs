@@ -21,10 +21,10 @@ object! {
     /// Its class, its listeners and its addresses.
     #[derive(JsonSchema)]
     pub struct GatewaySpec {
-        #[schemars(required, length(min = 1, max = 253))]
+        #[schemars(extend("x-required" = true), length(min = 1, max = 253))]
         gateway_class_name: String,
         #[schemars(
-            required,
+            extend("x-required" = true),
             length(min = 1, max = 64),
             extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"])
         )]
@@ -39,13 +39,13 @@ object! {
     /// What a gateway accepts connections for.
     #[derive(JsonSchema)]
     pub struct Listener {
-        #[schemars(required, length(min = 1, max = 253))]
+        #[schemars(extend("x-required" = true), length(min = 1, max = 253))]
         name: String,
         #[schemars(length(min = 1, max = 253))]
         hostname: String,
-        #[schemars(required, range(min = 1, max = 65535))]
+        #[schemars(extend("x-required" = true), range(min = 1, max = 65535))]
         port: i32,
-        #[schemars(required, length(min = 1, max = 255))]
+        #[schemars(extend("x-required" = true), length(min = 1, max = 255))]
         protocol: String,
         tls: Option<GatewayTlsConfig>,
         #[schemars(extend("default" = {"namespaces": {"from": "Same"}}))]
@@ -70,7 +70,7 @@ object! {
         group: String,
         #[schemars(extend("default" = "Secret"))]
         kind: String,
-        #[schemars(required, length(min = 1, max = 253))]
+        #[schemars(extend("x-required" = true), length(min = 1, max = 253))]
         name: String,
         #[schemars(length(min = 1, max = 63))]
         namespace: String,
@@ -98,7 +98,7 @@ object! {
     pub struct RouteGroupKind {
         #[schemars(extend("default" = "gateway.networking.k8s.io"))]
         group: String,
-        #[schemars(required, length(min = 1, max = 63))]
+        #[schemars(extend("x-required" = true), length(min = 1, max = 63))]
         kind: String,
     }
 
@@ -140,7 +140,7 @@ object! {
         #[serde(rename = "type")]
         #[schemars(extend("default" = "IPAddress"))]
         type_: String,
-        #[schemars(required, length(min = 1, max = 253))]
+        #[schemars(extend("x-required" = true), length(min = 1, max = 253))]
         value: String,
     }
 }
@@ -150,14 +150,14 @@ whole_object! {
     #[derive(JsonSchema)]
     pub struct ListenerStatus {
         #[serde(skip_serializing_if = "is_default")]
-        #[schemars(required, length(min = 1, max = 253))]
+        #[schemars(extend("x-required" = true), length(min = 1, max = 253))]
         name: String,
         #[serde(skip_serializing_if = "is_default")]
         supported_kinds: Vec<RouteGroupKind>,
-        #[schemars(required)]
+        #[schemars(extend("x-required" = true))]
         attached_routes: i32,
         #[serde(skip_serializing_if = "is_default")]
-        #[schemars(required, extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
+        #[schemars(extend("x-required" = true), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
         conditions: Vec<Condition>,
     }
 }

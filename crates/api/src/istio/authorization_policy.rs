@@ -115,7 +115,7 @@ object! {
     /// A condition on an attribute.
     #[derive(JsonSchema)]
     pub struct RuleCondition {
-        #[schemars(required)]
+        #[schemars(extend("x-required" = true))]
         key: String,
         values: Vec<String>,
         not_values: Vec<String>,

@@ -68,7 +68,7 @@ object! {
         },
     ]))]
     pub struct ServiceEntrySpec {
-        #[schemars(required, length(min = 1, max = 256))]
+        #[schemars(extend("x-required" = true), length(min = 1, max = 256))]
         hosts: Vec<String>,
         #[schemars(length(max = 256), inner(length(max = 64)))]
         addresses: Vec<String>,
@@ -89,11 +89,11 @@ object! {
     /// A port of a service entry.
     #[derive(JsonSchema)]
     pub struct EntryPort {
-        #[schemars(required, range(min = 1, max = 65535))]
+        #[schemars(extend("x-required" = true), range(min = 1, max = 65535))]
         number: u32,
         #[schemars(length(max = 256))]
         protocol: String,
-        #[schemars(required, length(max = 256))]
+        #[schemars(extend("x-required" = true), length(max = 256))]
         name: String,
         #[schemars(range(min = 1, max = 65535))]
         target_port: u32,
@@ -164,7 +164,7 @@ object! {
     #[derive(JsonSchema)]
     pub struct WorkloadGroupSpec {
         metadata: Option<WorkloadMetadata>,
-        #[schemars(required)]
+        #[schemars(extend("x-required" = true))]
         template: WorkloadEntrySpec,
         #[schemars(with = "Option<serde_json::Map<String, Value>>")]
         probe: Option<Probe>,

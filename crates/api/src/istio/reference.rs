@@ -27,9 +27,9 @@ object! {
     pub struct PolicyTargetReference {
         #[schemars(length(max = 253))]
         group: String,
-        #[schemars(required, length(min = 1, max = 63))]
+        #[schemars(extend("x-required" = true), length(min = 1, max = 63))]
         kind: String,
-        #[schemars(required, length(min = 1, max = 253))]
+        #[schemars(extend("x-required" = true), length(min = 1, max = 253))]
         name: String,
         #[schemars(length(max = 0))]
         namespace: String,
