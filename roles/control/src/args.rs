@@ -1,0 +1,149 @@
+//! What the control plane is told: upstream's flags and environment, as far as they mean something here (control-plane A21).
+
+use crate::settings::Mesh;
+use clap::ArgAction;
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
+
+/// Runs the control plane.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Args {
+    /// Address of readiness and debug pages.
+    #[arg(long = "httpAddr", default_value = ":8080", value_parser = address)]
+    pub http: SocketAddr,
+    /// Address of the webhooks.
+    #[arg(long = "httpsAddr", default_value = ":15017", value_parser = address)]
+    pub https: SocketAddr,
+    /// Address of xDS without TLS or authentication; empty for none.
+    #[arg(long = "grpcAddr", default_value = ":15010", value_parser = optional_address)]
+    pub grpc: OptionalAddress,
+    /// Address of xDS and the certificate authority.
+    #[arg(long = "secureGRPCAddr", default_value = ":15012", value_parser = address)]
+    pub secure_grpc: SocketAddr,
+    /// Address of metrics and version.
+    #[arg(long = "monitoringAddr", default_value = ":15014", value_parser = address)]
+    pub monitoring: SocketAddr,
+    /// Suffix of service hostnames.
+    #[arg(long, default_value = "cluster.local")]
+    pub domain: String,
+    /// Cluster id.
+    #[arg(long = "clusterID", env = "CLUSTER_ID", default_value = "Kubernetes")]
+    pub cluster_id: String,
+    /// Trust domain of every identity.
+    #[arg(long, env = "TRUST_DOMAIN", default_value = "cluster.local")]
+    pub trust_domain: String,
+    /// Namespace of the control plane, and of policies for the whole mesh.
+    #[arg(long, env = "POD_NAMESPACE", default_value = "istio-system")]
+    pub namespace: String,
+    /// Name of this replica.
+    #[arg(long, env = "POD_NAME", default_value = "istiod")]
+    pub pod_name: String,
+    /// Revision of this control plane.
+    #[arg(long, env = "REVISION", default_value = "default")]
+    pub revision: String,
+    /// A kubeconfig file; without one the pod's own account, or the usual file.
+    #[arg(long)]
+    pub kubeconfig: Option<PathBuf>,
+    /// Audiences that callers' tokens may have.
+    #[arg(long, env = "TOKEN_AUDIENCES", value_delimiter = ',', default_value = "istio-ca")]
+    pub token_audiences: Vec<String>,
+    /// Accounts, `<namespace>/<name>`, that may ask for certificates of the pods on their node.
+    #[arg(long, env = "CA_TRUSTED_NODE_ACCOUNTS", value_delimiter = ',', default_value = "istio-system/ztunnel")]
+    pub trusted_node_accounts: Vec<String>,
+    /// Life of a certificate when none is asked for.
+    #[arg(long, env = "DEFAULT_WORKLOAD_CERT_TTL", default_value = "24h", value_parser = duration)]
+    pub default_certificate_life: Duration,
+    /// Longest life of a certificate that may be asked for.
+    #[arg(long, env = "MAX_WORKLOAD_CERT_TTL", default_value = "2160h", value_parser = duration)]
+    pub max_certificate_life: Duration,
+    /// A further hostname in the serving certificate.
+    #[arg(long, env = "ISTIOD_CUSTOM_HOST")]
+    pub custom_host: Option<String>,
+    /// Several replicas agree on who writes.
+    #[arg(long, env = "ENABLE_LEADER_ELECTION", default_value = "true", action = ArgAction::Set)]
+    pub leader_election: bool,
+    /// Conditions are written into the status of policies and services.
+    #[arg(long, env = "AMBIENT_ENABLE_STATUS", default_value = "true", action = ArgAction::Set)]
+    pub write_status: bool,
+    /// Service entries without addresses are given some.
+    #[arg(long, env = "PILOT_ENABLE_IP_AUTOALLOCATE", default_value = "true", action = ArgAction::Set)]
+    pub allocate_addresses: bool,
+    /// Policies in dry run are sent to proxies.
+    #[arg(long, env = "AMBIENT_ENABLE_DRY_RUN_AUTHORIZATION_POLICY", default_value = "false", action = ArgAction::Set)]
+    pub dry_run_policies: bool,
+    /// A caller's node metadata must agree with its credential.
+    #[arg(long, env = "PILOT_ENABLE_XDS_IDENTITY_CHECK", default_value = "true", action = ArgAction::Set)]
+    pub check_identity: bool,
+    /// About how long a proxy may stay on one connection; 0 for ever.
+    #[arg(long = "keepaliveMaxServerConnectionAge", default_value = "30m", value_parser = duration)]
+    pub max_connection_age: Duration,
+    /// Time for connections to end at shutdown.
+    #[arg(long = "shutdownDuration", default_value = "10s", value_parser = duration)]
+    pub shutdown: Duration,
+}
+
+/// An address, or none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OptionalAddress(pub Option<SocketAddr>);
+
+impl Args {
+    /// What the resolution depends on.
+    pub fn mesh(&self) -> Mesh {
+        Mesh {
+            cluster_id: self.cluster_id.clone(),
+            trust_domain: self.trust_domain.clone(),
+            root_namespace: self.namespace.clone(),
+            domain: self.domain.clone(),
+            dry_run_policies: self.dry_run_policies,
+            allocate_addresses: self.allocate_addresses,
+        }
+    }
+
+    /// Names of the serving certificate (control-plane A13).
+    pub fn serving_names(&self) -> Vec<String> {
+        let mut hosts = vec!["istiod".to_owned(), "istiod-remote".to_owned(), "istio-pilot".to_owned()];
+        if self.revision != "default" && !self.revision.is_empty() {
+            hosts.push(format!("istiod-{}", self.revision));
+        }
+        let service = |host: &String| {
+            let name = format!("{host}.{}.svc", self.namespace);
+            [format!("{name}.{}", self.domain), name]
+        };
+        hosts.iter().flat_map(service).chain(self.custom_host.clone()).collect()
+    }
+}
+
+/// `:<port>` means every interface, as in upstream's flags.
+fn address(text: &str) -> Result<SocketAddr, String> {
+    let full = if text.starts_with(':') { format!("0.0.0.0{text}") } else { text.to_owned() };
+    full.parse().map_err(|_| format!("{text:?} is not <address>:<port> or :<port>"))
+}
+
+fn optional_address(text: &str) -> Result<OptionalAddress, String> {
+    if text.is_empty() { Ok(OptionalAddress(None)) } else { address(text).map(|address| OptionalAddress(Some(address))) }
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    runtime::settings::parse_duration(text).ok_or_else(|| format!("{text:?} is not a duration such as 24h or 90s"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    #[derive(clap::Parser)]
+    struct Command {
+        #[command(flatten)]
+        args: Args,
+    }
+
+    #[test]
+    fn upstreams_flags_are_understood() {
+        let Command { args } = Command::parse_from(["control", "--grpcAddr=", "--monitoringAddr=:1", "--domain=mesh"]);
+        assert_eq!(args.grpc, OptionalAddress(None));
+        assert_eq!(args.monitoring, "0.0.0.0:1".parse().unwrap());
+        assert_eq!(args.max_certificate_life, Duration::from_secs(90 * 86_400));
+        assert!(args.serving_names().contains(&"istiod.istio-system.svc".to_owned()));
+        assert!(args.serving_names().contains(&"istiod.istio-system.svc.mesh".to_owned()));
+    }
+}

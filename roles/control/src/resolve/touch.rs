@@ -1,0 +1,347 @@
+//! What a change can have touched: from one changed object to the resources that must be resolved again.
+//!
+//! Too much is slow, too little is wrong: whenever a resolution starts to read another object, it must be said here.
+
+use super::{
+    View,
+    policies::selected,
+    view::{HostOwner, selects},
+    waypoint::wanted,
+};
+use crate::objects::{Objects, Table};
+use api::{
+    AuthorizationPolicy, EndpointSlice, Gateway, GatewayClass, Namespace, Node, ObjectMeta, PeerAuthentication, Pod,
+    Resource, Service, ServiceEntry, WorkloadEntry, discovery::SERVICE_NAME_LABEL,
+};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// An object that resources come from.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[allow(missing_docs, reason = "namespace and name of an object of that kind")]
+pub enum Source {
+    Pod(String, String),
+    Service(String, String),
+    Slice(String, String),
+    ServiceEntry(String, String),
+    WorkloadEntry(String, String),
+    Policy(String, String),
+    PeerAuthentication(String, String),
+    /// The policy that denies all plaintext.
+    StaticStrict,
+}
+
+/// Sources that must be resolved again.
+#[derive(Debug, Clone, Default)]
+pub struct Dirty(pub(super) BTreeSet<Source>);
+
+type Constructor = fn(String, String) -> Source;
+
+impl Dirty {
+    fn add(&mut self, source: Constructor, metadata: &ObjectMeta) {
+        self.0.insert(source(metadata.namespace.clone(), metadata.name.clone()));
+    }
+
+    fn add_host_owners(&mut self, hosts: &[String], view: View<'_>) {
+        for owner in hosts.iter().flat_map(|host| view.hosts.owners(host)) {
+            self.0.insert(match owner.clone() {
+                HostOwner::Service { namespace, name } => Source::Service(namespace, name),
+                HostOwner::ServiceEntry { namespace, name } => Source::ServiceEntry(namespace, name),
+            });
+        }
+    }
+
+    /// Everything whose metadata passes.
+    fn add_where(&mut self, objects: &Objects, keep: impl Fn(&ObjectMeta) -> bool) {
+        fn each<T: Resource>(
+            table: &Table<T>,
+            source: Constructor,
+            keep: impl Fn(&ObjectMeta) -> bool,
+            dirty: &mut Dirty,
+        ) {
+            for object in table.iter().filter(|object| keep(object.metadata())) {
+                dirty.add(source, object.metadata());
+            }
+        }
+        each(&objects.pods, Source::Pod, &keep, self);
+        each(&objects.services, Source::Service, &keep, self);
+        each(&objects.slices, Source::Slice, &keep, self);
+        each(&objects.service_entries, Source::ServiceEntry, &keep, self);
+        each(&objects.workload_entries, Source::WorkloadEntry, &keep, self);
+    }
+
+    fn add_namespace(&mut self, namespace: &str, objects: &Objects) {
+        self.add_where(objects, |metadata| metadata.namespace == namespace);
+    }
+
+    /// Workloads of a namespace, or of all for the root namespace, whose labels pass.
+    fn add_workloads(&mut self, namespace: &str, view: View<'_>, keep: impl Fn(&BTreeMap<String, String>) -> bool) {
+        let everywhere = namespace == view.mesh.root_namespace;
+        let near = |metadata: &ObjectMeta| everywhere || metadata.namespace == namespace;
+        let objects = view.objects;
+        for pod in objects.pods.iter().filter(|pod| near(&pod.metadata) && keep(&pod.metadata.labels)) {
+            self.add(Source::Pod, &pod.metadata);
+        }
+        for entry in objects.workload_entries.iter().filter(|entry| near(&entry.metadata) && keep(&entry.spec.labels)) {
+            self.add(Source::WorkloadEntry, &entry.metadata);
+        }
+        for entry in objects.service_entries.iter().filter(|entry| near(&entry.metadata)) {
+            if entry.spec.endpoints.iter().any(|endpoint| keep(&endpoint.labels)) {
+                self.add(Source::ServiceEntry, &entry.metadata);
+            }
+        }
+    }
+}
+
+/// A kind of object that the mesh is made of.
+pub trait Kind: Resource {
+    /// Its table.
+    fn table(objects: &mut Objects) -> &mut Table<Self>;
+
+    /// What a change of one object touches; called with the object before and after it in the table.
+    fn touch(old: Option<&Self>, new: Option<&Self>, view: View<'_>, dirty: &mut Dirty);
+
+    /// Hosts that the object claims, and as what.
+    fn claims(&self, view: View<'_>) -> Option<(Vec<String>, HostOwnerOf)> {
+        let _ = view;
+        None
+    }
+}
+
+/// As what an object claims its hosts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HostOwnerOf {
+    /// A Kubernetes service.
+    Service,
+    /// A service entry.
+    ServiceEntry,
+}
+
+impl Kind for Pod {
+    fn table(objects: &mut Objects) -> &mut Table<Self> {
+        &mut objects.pods
+    }
+
+    fn touch(old: Option<&Self>, new: Option<&Self>, _: View<'_>, dirty: &mut Dirty) {
+        for pod in [old, new].into_iter().flatten() {
+            dirty.add(Source::Pod, &pod.metadata);
+        }
+    }
+}
+
+impl Kind for Namespace {
+    fn table(objects: &mut Objects) -> &mut Table<Self> {
+        &mut objects.namespaces
+    }
+
+    fn touch(old: Option<&Self>, new: Option<&Self>, view: View<'_>, dirty: &mut Dirty) {
+        let said = |namespace: &Self| (namespace.metadata.labels.clone(), namespace.metadata.annotations.clone());
+        let Some(namespace) = new.or(old) else { return };
+        if old.map(said) == new.map(said) {
+            return;
+        }
+        dirty.add_namespace(namespace.name(), view.objects);
+        // Its labels may let it attach to waypoints elsewhere, and the root namespace's name the network of all.
+        if namespace.name() == view.mesh.root_namespace {
+            dirty.add_where(view.objects, |_| true);
+        }
+    }
+}
+
+impl Kind for Node {
+    fn table(objects: &mut Objects) -> &mut Table<Self> {
+        &mut objects.nodes
+    }
+
+    fn touch(old: Option<&Self>, new: Option<&Self>, view: View<'_>, dirty: &mut Dirty) {
+        let Some(node) = new.or(old) else { return };
+        // Nodes report themselves every few seconds; only their place matters.
+        if old.map(|node| &node.metadata.labels) == new.map(|node| &node.metadata.labels) {
+            return;
+        }
+        for pod in view.objects.pods.iter().filter(|pod| pod.spec.node_name == node.name()) {
+            dirty.add(Source::Pod, &pod.metadata);
+        }
+    }
+}
+
+impl Kind for Service {
+    fn table(objects: &mut Objects) -> &mut Table<Self> {
+        &mut objects.services
+    }
+
+    fn touch(old: Option<&Self>, new: Option<&Self>, view: View<'_>, dirty: &mut Dirty) {
+        for service in [old, new].into_iter().flatten() {
+            dirty.add(Source::Service, &service.metadata);
+            dirty.add_host_owners(&[view.hostname(service)], view);
+            touch_selected(service.namespace(), &service.spec.selector, view, dirty);
+            for slice in view.slices_of(service) {
+                touch_slice(slice, view, dirty);
+            }
+        }
+    }
+
+    fn claims(&self, view: View<'_>) -> Option<(Vec<String>, HostOwnerOf)> {
+        super::service::is_served(self).then(|| (vec![view.hostname(self)], HostOwnerOf::Service))
+    }
+}
+
+/// Everything in a namespace that a selector selects.
+fn touch_selected(namespace: &str, selector: &BTreeMap<String, String>, view: View<'_>, dirty: &mut Dirty) {
+    for pod in view.objects.pods.in_namespace(namespace) {
+        if selects(selector, &pod.metadata.labels) {
+            dirty.add(Source::Pod, &pod.metadata);
+        }
+    }
+    for entry in view.objects.workload_entries.in_namespace(namespace) {
+        if selects(selector, &entry.spec.labels) {
+            dirty.add(Source::WorkloadEntry, &entry.metadata);
+        }
+    }
+}
+
+fn touch_slice(slice: &EndpointSlice, view: View<'_>, dirty: &mut Dirty) {
+    dirty.add(Source::Slice, &slice.metadata);
+    let service = slice.metadata.label(SERVICE_NAME_LABEL);
+    let service = service.and_then(|name| view.objects.services.get(slice.namespace(), name));
+    // With a selector the pods are found by it, and the slice says nothing new about them.
+    if service.is_some_and(|service| !service.spec.selector.is_empty()) {
+        return;
+    }
+    for target in slice.endpoints.iter().filter_map(|endpoint| endpoint.target_ref.as_ref()) {
+        if target.kind == "Pod" {
+            dirty.0.insert(Source::Pod(slice.namespace().to_owned(), target.name.clone()));
+        }
+    }
+}
+
+impl Kind for EndpointSlice {
+    fn table(objects: &mut Objects) -> &mut Table<Self> {
+        &mut objects.slices
+    }
+
+    fn touch(old: Option<&Self>, new: Option<&Self>, view: View<'_>, dirty: &mut Dirty) {
+        for slice in [old, new].into_iter().flatten() {
+            touch_slice(slice, view, dirty);
+        }
+    }
+}
+
+impl Kind for ServiceEntry {
+    fn table(objects: &mut Objects) -> &mut Table<Self> {
+        &mut objects.service_entries
+    }
+
+    fn touch(old: Option<&Self>, new: Option<&Self>, view: View<'_>, dirty: &mut Dirty) {
+        for entry in [old, new].into_iter().flatten() {
+            dirty.add(Source::ServiceEntry, &entry.metadata);
+            dirty.add_host_owners(&entry.spec.hosts, view);
+            if let Some(selector) = &entry.spec.workload_selector {
+                touch_selected(entry.namespace(), &selector.labels, view, dirty);
+            }
+        }
+    }
+
+    fn claims(&self, _: View<'_>) -> Option<(Vec<String>, HostOwnerOf)> {
+        Some((self.spec.hosts.clone(), HostOwnerOf::ServiceEntry))
+    }
+}
+
+impl Kind for WorkloadEntry {
+    fn table(objects: &mut Objects) -> &mut Table<Self> {
+        &mut objects.workload_entries
+    }
+
+    fn touch(old: Option<&Self>, new: Option<&Self>, _: View<'_>, dirty: &mut Dirty) {
+        for entry in [old, new].into_iter().flatten() {
+            dirty.add(Source::WorkloadEntry, &entry.metadata);
+        }
+    }
+}
+
+impl Kind for AuthorizationPolicy {
+    fn table(objects: &mut Objects) -> &mut Table<Self> {
+        &mut objects.policies
+    }
+
+    fn touch(old: Option<&Self>, new: Option<&Self>, view: View<'_>, dirty: &mut Dirty) {
+        for policy in [old, new].into_iter().flatten() {
+            dirty.add(Source::Policy, &policy.metadata);
+            if policy.spec.selector.is_some() {
+                dirty.add_workloads(policy.namespace(), view, |labels| selected(policy, labels));
+            }
+        }
+    }
+}
+
+impl Kind for PeerAuthentication {
+    fn table(objects: &mut Objects) -> &mut Table<Self> {
+        &mut objects.peer_authentications
+    }
+
+    fn touch(old: Option<&Self>, new: Option<&Self>, view: View<'_>, dirty: &mut Dirty) {
+        dirty.0.insert(Source::StaticStrict);
+        for policy in [old, new].into_iter().flatten() {
+            // Siblings inherit from it, and it may change which of them is the oldest.
+            let everywhere = policy.namespace() == view.mesh.root_namespace;
+            dirty.add(Source::PeerAuthentication, &policy.metadata);
+            for other in view.objects.peer_authentications.iter() {
+                if everywhere || other.namespace() == policy.namespace() {
+                    dirty.add(Source::PeerAuthentication, &other.metadata);
+                }
+            }
+            dirty.add_workloads(policy.namespace(), view, |_| true);
+            touch_implicit_endpoints(policy.namespace(), everywhere, view, dirty);
+        }
+    }
+}
+
+/// Service entries without endpoints may bring a workload by name, which mutual TLS concerns like any other.
+fn touch_implicit_endpoints(namespace: &str, everywhere: bool, view: View<'_>, dirty: &mut Dirty) {
+    for entry in view.objects.service_entries.iter() {
+        if everywhere || entry.namespace() == namespace {
+            dirty.add(Source::ServiceEntry, &entry.metadata);
+        }
+    }
+}
+
+impl Kind for Gateway {
+    fn table(objects: &mut Objects) -> &mut Table<Self> {
+        &mut objects.gateways
+    }
+
+    fn touch(old: Option<&Self>, new: Option<&Self>, view: View<'_>, dirty: &mut Dirty) {
+        let Some(gateway) = new.or(old) else { return };
+        let said = |gateway: &Self| {
+            let metadata = &gateway.metadata;
+            (
+                metadata.labels.clone(),
+                metadata.annotations.clone(),
+                gateway.spec.clone(),
+                gateway.status.addresses.clone(),
+            )
+        };
+        if old.map(said) == new.map(said) {
+            return;
+        }
+        dirty.add_where(view.objects, |metadata| {
+            let is_its_pod = metadata.namespace == gateway.namespace()
+                && metadata.label("gateway.networking.k8s.io/gateway-name") == Some(gateway.name());
+            let wanted = wanted(metadata, view);
+            is_its_pod
+                || wanted.is_some_and(|(namespace, name, _)| namespace == gateway.namespace() && name == gateway.name())
+        });
+    }
+}
+
+impl Kind for GatewayClass {
+    fn table(objects: &mut Objects) -> &mut Table<Self> {
+        &mut objects.gateway_classes
+    }
+
+    fn touch(old: Option<&Self>, new: Option<&Self>, view: View<'_>, dirty: &mut Dirty) {
+        let said = |class: &Self| (class.metadata.labels.clone(), class.metadata.annotations.clone());
+        if old.map(said) != new.map(said) {
+            dirty.add_where(view.objects, |_| true);
+        }
+    }
+}
