@@ -32,7 +32,7 @@ pub(super) async fn run(shared: Arc<Shared>) {
 }
 
 async fn ask(shared: &Shared, attempt: Attempt) -> Finished {
-    let answer = AssertUnwindSafe(shared.source.fetch(&attempt.identity)).catch_unwind().await;
+    let answer = AssertUnwindSafe(async { shared.source.fetch(&attempt.identity).await }).catch_unwind().await;
     (attempt, answer.unwrap_or(Err(FetchError::Panicked)))
 }
 

@@ -6,6 +6,7 @@
 use crate::{
     peer::{self, PeerError},
     tls::MESH,
+    validity,
 };
 use model::{Identity, Str};
 use rustls::{
@@ -23,7 +24,8 @@ const SERVER_AUTH: &[u8] = &[0x2b, 6, 1, 5, 5, 7, 3, 1];
 /// id-kp-clientAuth.
 const CLIENT_AUTH: &[u8] = &[0x2b, 6, 1, 5, 5, 7, 3, 2];
 
-/// What the peer's certificate must be good for. A certificate that does not say what it is for is good for nothing.
+/// What the peer's certificate must be good for. A leaf that does not say what it is for is good for nothing; an
+/// intermediate need not say it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Usage {
     /// Serving.
@@ -35,8 +37,8 @@ pub(crate) enum Usage {
 impl Usage {
     const fn key_usage(self) -> KeyUsage {
         match self {
-            Self::Server => KeyUsage::required(SERVER_AUTH),
-            Self::Client => KeyUsage::required(CLIENT_AUTH),
+            Self::Server => KeyUsage::required_if_present(SERVER_AUTH),
+            Self::Client => KeyUsage::required_if_present(CLIENT_AUTH),
         }
     }
 }
@@ -91,6 +93,7 @@ impl Trust {
             .map(|_| ())
         });
         path.map_err(chain_error)?;
+        says_its_purpose(leaf)?;
         peer::peer_identity(std::slice::from_ref(leaf)).map_err(identity_error)
     }
 }
@@ -205,6 +208,14 @@ impl ClientCertVerifier for TrustedClient {
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         MESH.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+fn says_its_purpose(leaf: &CertificateDer<'_>) -> Result<(), Error> {
+    let parsed = validity::parse(leaf).map_err(|error| identity_error(error.into()))?;
+    match parsed.extended_key_usage() {
+        Ok(Some(_)) => Ok(()),
+        _ => Err(Error::InvalidCertificate(CertificateError::InvalidPurpose)),
     }
 }
 
