@@ -1,6 +1,6 @@
 //! A connection to an API server: where it is, who we are, and one request and its answer.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use api::Resource;
 use http::{Method, Request};
@@ -48,6 +48,11 @@ impl Client {
         let kube =
             kube::Client::try_from(config).map_err(|error| Error::Configuration { message: error.to_string() })?;
         Ok(Self { kube })
+    }
+
+    /// Like [`Self::connect`], with the current context of a kubeconfig file.
+    pub async fn from_kubeconfig(path: &Path) -> Result<Self> {
+        Self::connect(&Source::Kubeconfig { path: Some(path.to_owned()), context: None }).await
     }
 
     /// The namespace to use when none is said.
