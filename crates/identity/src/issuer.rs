@@ -118,6 +118,9 @@ pub enum IssuerError {
     /// The signing certificate does not lead to a root given with it.
     #[error("ca-cert.pem does not lead to any root in root-cert.pem through cert-chain.pem")]
     Unrooted,
+    /// More groups than a client's certificate of ours can carry.
+    #[error("a client certificate with {0} groups was asked for, but it can carry one; bind roles to the user instead")]
+    SeveralGroups(usize),
     /// The cryptography library refused.
     #[error("making or signing a certificate: {0}")]
     Signing(#[from] rcgen::Error),
@@ -275,7 +278,7 @@ impl Issuer {
         self.certify(&profile::server(names, addresses, validity)?)
     }
 
-    /// A key and certificate for a Kubernetes user in these groups.
+    /// A key and certificate for a Kubernetes user, who may be in one group.
     pub fn client_certificate(
         &self,
         common_name: &str,
@@ -284,7 +287,7 @@ impl Issuer {
         now: Timestamp,
     ) -> Result<CertifiedKeyPem, IssuerError> {
         let validity = profile::validity(now, ttl, &self.validity)?;
-        self.certify(&profile::client(common_name, organisations, validity))
+        self.certify(&profile::client(common_name, organisations, validity)?)
     }
 
     fn certify(&self, params: &rcgen::CertificateParams) -> Result<CertifiedKeyPem, IssuerError> {

@@ -3,7 +3,10 @@
 //! TLS 1.3 alone, certificates on both sides, `h2`, no server name, no resumption: a changed trust always shows in the next
 //! handshake. Configurations are built once per certificate by [`crate::WorkloadCertificate`].
 
+mod handshake;
 pub(crate) mod verify;
+
+pub use handshake::{ClientStream, HandshakeError, ServerStream};
 
 use crate::peer::{self, PeerError};
 use model::Identity;

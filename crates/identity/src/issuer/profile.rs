@@ -47,15 +47,22 @@ pub(super) fn server(
     Ok(params)
 }
 
-/// A client's certificate as Kubernetes reads it: the user is the common name, the groups are the organisations.
-pub(super) fn client(common_name: &str, organisations: &[String], validity: Validity) -> CertificateParams {
+/// A client's certificate as Kubernetes reads it: the user is the common name, the group is the organisation.
+pub(super) fn client(
+    common_name: &str,
+    groups: &[String],
+    validity: Validity,
+) -> Result<CertificateParams, IssuerError> {
     let mut params = leaf(validity);
     params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
-    for organisation in organisations {
-        params.distinguished_name.push(DnType::OrganizationName, organisation.as_str());
+    match groups {
+        [] => {}
+        [group] => params.distinguished_name.push(DnType::OrganizationName, group.as_str()),
+        // The library's subject holds one value per kind and would silently keep the last.
+        several => return Err(IssuerError::SeveralGroups(several.len())),
     }
     params.distinguished_name.push(DnType::CommonName, common_name);
-    params
+    Ok(params)
 }
 
 /// A self-signed root; its subject is the organisation alone, as upstream's.

@@ -187,3 +187,12 @@ fn nothing_prints_a_key() {
     let server = issuer.server_certificate(&["a.b".to_owned()], &[], DAY, now()).unwrap();
     assert!(!format!("{issuer:?}{stored:?}{server:?}").contains("PRIVATE"));
 }
+
+#[test]
+fn a_group_is_never_dropped_silently() {
+    let issuer = issuer();
+    let groups = ["one".to_owned(), "two".to_owned()];
+    assert!(issuer.client_certificate("dev", &groups[..1], DAY, now()).is_ok());
+    let several = issuer.client_certificate("dev", &groups, DAY, now());
+    assert!(matches!(several, Err(IssuerError::SeveralGroups(2))));
+}
