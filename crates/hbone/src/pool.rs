@@ -63,6 +63,9 @@ impl Default for PoolOptions {
     }
 }
 
+/// Connections that may end before they carry a request, until the request is given up.
+const TRIES: usize = 3;
+
 /// Connections of one pod, or of one thread. Dropping it lets open tunnels end by themselves.
 #[derive(Debug)]
 pub struct Pool<C> {
@@ -138,7 +141,6 @@ impl<C: Connect> Pool<C> {
     /// Opens a tunnel over a connection of this key, making one when there is none with room. A request that a dying
     /// connection never handled is repeated on another one.
     pub async fn open(&self, key: &Key, request: &ConnectRequest) -> Result<Opened, OpenError> {
-        const TRIES: usize = 3;
         for _ in 0..TRIES {
             let place = self.place(key).await?;
             match place.0.client.open(request).await {
@@ -149,11 +151,12 @@ impl<C: Connect> Pool<C> {
                 Err(Refusal::Final(error)) => return Err(error),
             }
         }
-        Err(OpenError::Http2("the peer closes connections before it handles a request".to_owned()))
+        Err(unhandled())
     }
 
     async fn place(&self, key: &Key) -> Result<Place, OpenError> {
-        loop {
+        let mut stillborn = 0;
+        while stillborn < TRIES {
             let mut attempt = {
                 let mut entries = self.inner.entries.lock();
                 if self.inner.closed.load(Ordering::Acquire) {
@@ -163,6 +166,7 @@ impl<C: Connect> Pool<C> {
                 if let Some(place) = entry.place(self.inner.options.max_streams) {
                     return Ok(place);
                 }
+                stillborn += usize::from(entry.connections.is_empty());
                 entry.connecting.get_or_insert_with(|| Inner::make(&self.inner, key.clone())).clone()
             };
             let outcome = attempt.wait_for(Option::is_some).await.map_err(|_| OpenError::Closed)?.clone();
@@ -170,6 +174,7 @@ impl<C: Connect> Pool<C> {
                 return Err(error);
             }
         }
+        Err(unhandled())
     }
 
     /// Connections that are kept now.
@@ -231,6 +236,10 @@ impl<C: Connect> Inner<C> {
         let io = self.connect.connect(key).await?;
         Client::handshake(io, self.options.windows, self.options.max_streams).await
     }
+}
+
+fn unhandled() -> OpenError {
+    OpenError::Http2("the peer closes connections before it handles a request".to_owned())
 }
 
 /// Lets go of connections that nobody has used for `idle`, until the pool is gone.

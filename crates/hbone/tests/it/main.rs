@@ -242,9 +242,12 @@ async fn a_reset_is_a_reset_at_the_other_end() {
     let (ours, theirs) = tokio::io::duplex(1 << 16);
     let (_drain, watch) = Drain::new();
     tokio::spawn(hbone::serve(theirs, ServerOptions::default(), watch, |incoming| async move {
-        incoming.accept(HeaderMap::new()).unwrap().reset();
+        let mut stream = incoming.accept(HeaderMap::new()).unwrap();
+        assert_eq!(stream.read_u8().await.unwrap(), 1);
+        stream.reset();
     }));
     let mut opened = hbone::connect_once(ours, &request("10.0.0.2:200")).await.unwrap();
+    opened.stream.write_all(&[1]).await.unwrap();
     let error = opened.stream.read_u8().await.unwrap_err();
     assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
 }
