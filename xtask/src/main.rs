@@ -8,7 +8,10 @@ mod tidy;
 use anyhow::Result;
 use cargo::Cargo;
 use clap::{Parser, Subcommand};
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
 #[derive(Parser)]
 #[command(name = "cargo xtask", about = "Build chores of the repository")]
@@ -52,10 +55,20 @@ struct Fuzz {
     seconds: u64,
 }
 
-fn main() -> Result<()> {
+fn main() -> ExitCode {
+    match run(Cli::parse().verb) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(verb: Verb) -> Result<()> {
     let root = root();
     let cargo = Cargo::new(&root);
-    match Cli::parse().verb {
+    match verb {
         Verb::Test(args) => test::run(&cargo, &args),
         Verb::Check => check(&root, &cargo),
         Verb::Tidy => tidy::run(&root, &cargo),

@@ -39,7 +39,8 @@ pub(crate) fn run(root: &Path, cargo: &Cargo) -> Result<()> {
     let metadata: Value = serde_json::from_slice(&metadata).context("reading what `cargo metadata` printed")?;
     let architecture = fs::read_to_string(root.join("ARCHITECTURE.md")).context("reading ARCHITECTURE.md")?;
     let mut findings = uses::check(&metadata, &architecture)?;
-    findings.extend(supply::check(root, &metadata)?);
+    let tree = String::from_utf8(cargo.output(supply::TREE)?).context("reading what `cargo tree` printed")?;
+    findings.extend(supply::check(root, &tree)?);
     findings.extend(files::check(root)?);
     findings.extend(docs::check(root)?);
     for finding in &findings {
