@@ -119,7 +119,11 @@ fn address(text: &str) -> Result<SocketAddr, String> {
 }
 
 fn optional_address(text: &str) -> Result<OptionalAddress, String> {
-    if text.is_empty() { Ok(OptionalAddress(None)) } else { address(text).map(|address| OptionalAddress(Some(address))) }
+    if text.is_empty() {
+        Ok(OptionalAddress(None))
+    } else {
+        address(text).map(|address| OptionalAddress(Some(address)))
+    }
 }
 
 fn duration(text: &str) -> Result<Duration, String> {

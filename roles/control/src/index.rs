@@ -39,7 +39,8 @@ pub async fn run(
 ) {
     let mut state = State::default();
     tokio::pin!(synced);
-    // Until everything was seen, a lack of something does not mean that it does not exist.
+    // Until everything was seen, a lack of something does not mean that it does not exist. What was seen is in the
+    // queue before `synced` is done, so the queue goes first.
     loop {
         tokio::select! {
             biased;
@@ -50,8 +51,6 @@ pub async fn run(
             () = &mut synced => break,
         }
     }
-    // A watch is synced once its store is filled; what it has not handed over yet is in the queue or right behind it.
-    gather(&mut resolver, &mut edits).await;
     state.publish(&mut resolver, &outputs);
     while let Some(edit) = edits.recv().await {
         let since = Instant::now();
@@ -91,10 +90,8 @@ impl State {
         let revision = self.addresses.revision() + self.authorizations.revision();
         let first = outputs.snapshots.borrow().is_none();
         if first || revision != before {
-            let types = [
-                (type_url::ADDRESS, self.addresses.clone()),
-                (type_url::AUTHORIZATION, self.authorizations.clone()),
-            ];
+            let types =
+                [(type_url::ADDRESS, self.addresses.clone()), (type_url::AUTHORIZATION, self.authorizations.clone())];
             tracing::debug!(revision, addresses = self.addresses.len(), "publishing");
             outputs.snapshots.send_replace(Some(Arc::new(Snapshot::new(types))));
             let services = resolver.view().objects.services.len();

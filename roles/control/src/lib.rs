@@ -1,7 +1,23 @@
 //! The control plane: watches the cluster, resolves it into what proxies need, serves that over xDS, signs certificates
 //! and writes status.
+//!
+//! `source` → `index` (owns `resolve`) → `serve`; beside them `authority` and `roots` keep the certificate authority,
+//! `status` and `allocate` write back into the cluster. Proxies keep working without any of it: killing the control
+//! plane stops changes, not traffic.
 
 pub mod allocate;
+mod app;
+mod args;
+pub mod authority;
+pub mod index;
+pub mod leader;
 pub mod objects;
 pub mod resolve;
+pub mod roots;
+pub mod serve;
 pub mod settings;
+pub mod source;
+pub mod status;
+
+pub use app::main;
+pub use args::{Args, OptionalAddress};

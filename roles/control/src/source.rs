@@ -5,10 +5,10 @@
 //! be to let everybody in.
 
 use crate::resolve::{Kind, Resolver};
-use cluster::{Change, Client, Scope, Store};
+use cluster::{Change, Client, Scope};
 use std::{future::Future, pin::Pin, time::Duration};
 use telemetry::metrics::control::Watching;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 /// One change, ready to be made.
 pub type Edit = Box<dyn FnOnce(&mut Resolver) + Send>;
@@ -34,28 +34,31 @@ impl Sources {
     /// Follows a kind that every cluster has.
     #[must_use]
     pub fn follow<T: Kind>(mut self) -> Self {
-        let store = self.forward::<T>();
-        self.synced.push(Box::pin(async move { store.synced().await }));
+        let synced = self.forward::<T>();
+        self.synced.push(Box::pin(async move { synced.await.unwrap_or(()) }));
         self
     }
 
     /// Follows a kind that a cluster may lack.
     #[must_use]
     pub fn follow_if_known<T: Kind>(mut self) -> Self {
-        let store = self.forward::<T>();
+        let synced = self.forward::<T>();
         let client = self.client.clone();
         self.synced.push(Box::pin(async move {
             tokio::select! {
-                () = store.synced() => {}
+                _ = synced => {}
                 () = missing::<T>(&client) => tracing::info!(kind = T::KIND, "the cluster does not have this kind"),
             }
         }));
         self
     }
 
-    fn forward<T: Kind>(&self) -> Store<T> {
-        let store = self.client.watch::<T>(Scope::all());
-        let (mut changes, edits, metrics) = (store.changes(), self.edits.clone(), self.metrics.clone());
+    /// The result is told once everything there is has been handed to `edits`.
+    fn forward<T: Kind>(&self) -> oneshot::Receiver<()> {
+        let mut changes = self.client.watch::<T>(Scope::all()).changes();
+        let (edits, metrics) = (self.edits.clone(), self.metrics.clone());
+        let (done, synced) = oneshot::channel();
+        let mut done = Some(done);
         runtime::task::spawn("source", async move {
             loop {
                 let edit: Edit = match changes.next().await {
@@ -71,14 +74,17 @@ impl Sources {
                         metrics.rejected.add(&[T::KIND]);
                         continue;
                     }
-                    Change::Synced => continue,
+                    Change::Synced => {
+                        let _ = done.take().map(|done| done.send(()));
+                        continue;
+                    }
                 };
                 if edits.send(edit).await.is_err() {
                     return;
                 }
             }
         });
-        store
+        synced
     }
 
     /// Waits until every watch has seen everything there is.

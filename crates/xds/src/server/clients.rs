@@ -46,7 +46,7 @@ impl TypeStatus {
 pub struct ClientStatus {
     /// How it introduced itself.
     pub node: Node,
-    /// Where it calls from.
+    /// Who it proved to be.
     pub peer: String,
     /// Its types.
     pub types: Vec<TypeStatus>,
@@ -64,8 +64,6 @@ struct Connected {
 pub struct Clients {
     connected: Arc<Mutex<BTreeMap<u64, Connected>>>,
     next: Arc<AtomicU64>,
-    refusals: Arc<AtomicU64>,
-    pushes: Arc<AtomicU64>,
 }
 
 /// One proxy's place in [`Clients`], given up when dropped.
@@ -81,24 +79,6 @@ impl Clients {
         let now = SystemTime::now();
         self.connected.lock().insert(id, Connected { status, since: now, updated: now });
         Registration { clients: self.clone(), id }
-    }
-
-    pub(super) fn count_refusal(&self) {
-        self.refusals.fetch_add(1, Ordering::Relaxed);
-    }
-
-    pub(super) fn count_push(&self) {
-        self.pushes.fetch_add(1, Ordering::Relaxed);
-    }
-
-    /// How many responses were refused so far.
-    pub fn refusals(&self) -> u64 {
-        self.refusals.load(Ordering::Relaxed)
-    }
-
-    /// How many responses were sent so far.
-    pub fn pushes(&self) -> u64 {
-        self.pushes.load(Ordering::Relaxed)
     }
 
     /// Every connected proxy, longest first, with the time since which it is connected.

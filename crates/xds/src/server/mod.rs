@@ -10,6 +10,6 @@ mod session;
 mod snapshot;
 
 pub use clients::{ClientStatus, Clients, TypeStatus};
-pub use service::{Gate, Server, Settings};
-pub use session::Session;
+pub use service::{Event, Gate, Server, Settings};
+pub use session::{Session, metadata_text};
 pub use snapshot::{Collection, Resource, Snapshot};

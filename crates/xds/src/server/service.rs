@@ -14,7 +14,13 @@ use proto::{
         aggregated_discovery_service_server::{AggregatedDiscoveryService, AggregatedDiscoveryServiceServer},
     },
 };
-use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
+use std::{
+    fmt::Display,
+    future::Future,
+    pin::Pin,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 use tokio::sync::{mpsc, watch};
 use tonic::{Extensions, Request, Response, Status, Streaming, metadata::MetadataMap};
 
@@ -22,10 +28,32 @@ use tonic::{Extensions, Request, Response, Status, Streaming, metadata::Metadata
 const SYNCZ: &str = "istio.io/debug/syncz";
 const CLIENT_CONFIG: &str = "type.googleapis.com/envoy.service.status.v3.ClientConfig";
 
+/// What a server takes note of.
+#[derive(Debug, Clone, Copy)]
+pub enum Event<'a> {
+    /// A response was handed to the transport.
+    Pushed {
+        /// Type of its resources.
+        type_url: &'a str,
+        /// How long the transport took to accept it: long for a slow proxy.
+        took: Duration,
+    },
+    /// A response was refused.
+    Refused {
+        /// Type of its resources.
+        type_url: &'a str,
+    },
+    /// A request spoke of a response that was overtaken.
+    Stale {
+        /// Type of its resources.
+        type_url: &'a str,
+    },
+}
+
 /// Who may connect.
 pub trait Gate: Send + Sync + 'static {
-    /// What is known of a caller that was let in.
-    type Caller: Send + Sync;
+    /// What is known of a caller that was let in; its text appears in logs.
+    type Caller: Display + Send + Sync;
 
     /// Who calls, from its metadata and connection, before it has said anything.
     fn authenticate(
@@ -39,6 +67,11 @@ pub trait Gate: Send + Sync + 'static {
 
     /// Whether the caller may see who else is connected.
     fn may_debug(&self, caller: &Self::Caller) -> Result<(), Status>;
+
+    /// Takes note of an event, for metrics.
+    fn observe(&self, event: Event<'_>) {
+        let _ = event;
+    }
 }
 
 /// How a server presents itself.
@@ -54,7 +87,7 @@ pub struct Settings {
 #[derive(Debug)]
 pub struct Server<G> {
     snapshots: watch::Receiver<Option<Arc<Snapshot>>>,
-    gate: G,
+    gate: Arc<G>,
     clients: Clients,
     settings: Settings,
 }
@@ -67,7 +100,7 @@ impl<G: Gate> Server<G> {
         clients: Clients,
         settings: Settings,
     ) -> Self {
-        Self { snapshots, gate, clients, settings }
+        Self { snapshots, gate: Arc::new(gate), clients, settings }
     }
 
     /// As a service of a tonic server.
@@ -114,7 +147,7 @@ impl<G: Gate> AggregatedDiscoveryService for Server<G> {
     ) -> Result<Response<Self::DeltaAggregatedResourcesStream>, Status> {
         let snapshots = self.current()?;
         let caller = self.gate.authenticate(request.metadata(), request.extensions()).await?;
-        let peer = request.remote_addr().map_or_else(String::new, |address| address.to_string());
+        let peer = caller.to_string();
         let mut requests = request.into_inner();
         let first = requests.message().await?.ok_or_else(|| Status::invalid_argument("the stream has no request"))?;
         let node = first.node.clone().filter(|node| !node.id.is_empty());
@@ -125,8 +158,7 @@ impl<G: Gate> AggregatedDiscoveryService for Server<G> {
         let session = Session::new(node, &self.settings.identifier);
         let registration = self.clients.register(session.status(&peer));
         let (responses, outgoing) = mpsc::channel(1);
-        let connection =
-            Connection { session, registration, clients: self.clients.clone(), peer, snapshots, responses };
+        let connection = Connection { session, registration, gate: Arc::clone(&self.gate), peer, snapshots, responses };
         let age = self.settings.max_stream_age.map(|age| age.mul_f64(rand::random_range(0.9..=1.1)));
         tokio::spawn(async move {
             let serve = connection.serve(first, requests);
@@ -141,16 +173,16 @@ impl<G: Gate> AggregatedDiscoveryService for Server<G> {
 }
 
 /// One stream.
-struct Connection {
+struct Connection<G> {
     session: Session,
     registration: Registration,
-    clients: Clients,
+    gate: Arc<G>,
     peer: String,
     snapshots: watch::Receiver<Option<Arc<Snapshot>>>,
     responses: mpsc::Sender<Result<DeltaDiscoveryResponse, Status>>,
 }
 
-impl Connection {
+impl<G: Gate> Connection<G> {
     async fn serve(mut self, first: DeltaDiscoveryRequest, requests: Streaming<DeltaDiscoveryRequest>) {
         let mut requests = stream::iter([Ok(first)]).chain(requests);
         loop {
@@ -177,8 +209,10 @@ impl Connection {
 
     /// Each of these returns whether the stream still stands.
     async fn answer(&mut self, request: DeltaDiscoveryRequest) -> bool {
-        if let Some(error) = &request.error_detail {
-            self.clients.count_refusal();
+        if self.session.is_stale(&request) {
+            self.gate.observe(Event::Stale { type_url: &request.type_url });
+        } else if let Some(error) = &request.error_detail {
+            self.gate.observe(Event::Refused { type_url: &request.type_url });
             tracing::warn!(node = self.session.node().id, type_url = request.type_url, "refused: {}", error.message);
         }
         let Some(snapshot) = self.snapshots.borrow().clone() else { return true };
@@ -199,15 +233,13 @@ impl Connection {
     }
 
     async fn send(&self, response: DeltaDiscoveryResponse) -> bool {
-        self.clients.count_push();
-        tracing::debug!(
-            node = self.session.node().id,
-            type_url = response.type_url,
-            resources = response.resources.len(),
-            removed = response.removed_resources.len(),
-            "push"
-        );
-        self.responses.send(Ok(response)).await.is_ok()
+        let (type_url, started) = (response.type_url.clone(), Instant::now());
+        let (resources, removed) = (response.resources.len(), response.removed_resources.len());
+        let sent = self.responses.send(Ok(response)).await.is_ok();
+        let took = started.elapsed();
+        self.gate.observe(Event::Pushed { type_url: &type_url, took });
+        tracing::debug!(node = self.session.node().id, type_url, resources, removed, ?took, "push");
+        sent
     }
 }
 

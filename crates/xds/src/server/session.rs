@@ -55,6 +55,12 @@ impl Session {
         &self.node
     }
 
+    /// Whether a request speaks of a response that was overtaken by another.
+    pub fn is_stale(&self, request: &DeltaDiscoveryRequest) -> bool {
+        let nonce = self.subscriptions.get(&request.type_url).map(|subscription| &subscription.nonce);
+        !request.response_nonce.is_empty() && nonce.is_some_and(|nonce| *nonce != request.response_nonce)
+    }
+
     /// Takes a request, and the answer to it if it deserves one.
     pub fn on_request(
         &mut self,
@@ -302,7 +308,7 @@ fn encode(type_url: &str, resource: &Resource, with_aliases: bool) -> discovery:
 }
 
 /// A text entry of a node's metadata.
-pub(super) fn metadata_text<'a>(node: &'a Node, key: &str) -> Option<&'a str> {
+pub fn metadata_text<'a>(node: &'a Node, key: &str) -> Option<&'a str> {
     match node.metadata.as_ref()?.fields.get(key)?.kind.as_ref()? {
         prost_types::value::Kind::StringValue(text) => Some(text),
         _ => None,

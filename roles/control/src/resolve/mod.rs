@@ -14,6 +14,7 @@ mod resolver;
 mod service;
 mod slice;
 mod touch;
+mod verdict;
 mod view;
 mod waypoint;
 mod workload_name;
@@ -22,6 +23,7 @@ pub use authorization::{Effect, Unsupported, authorization};
 pub use peer_authentication::{STATIC_STRICT, converted, static_strict};
 pub use resolver::{Changes, Resolver};
 pub use touch::{Dirty, HostOwnerOf, Kind, Source};
+pub use verdict::{Subject, Verdict, Verdicts};
 pub use view::View;
 pub use waypoint::{Binding, Refusal, Traffic, bind};
 

@@ -3,6 +3,7 @@
 use super::{
     authorization, converted, entry, pod, service, slice, static_strict,
     touch::{Dirty, HostOwnerOf, Kind, Source},
+    verdict::{Verdicts, verdict},
     view::{HostOwner, Hosts, View, service_resource, workload_resource},
 };
 use crate::{objects::Objects, settings::Mesh};
@@ -18,6 +19,8 @@ pub struct Changes {
     pub addresses: HashMap<Str, Option<XdsResource>>,
     /// Policies.
     pub authorizations: HashMap<Str, Option<XdsResource>>,
+    /// What is to be said about objects that may have changed.
+    pub verdicts: Verdicts,
 }
 
 /// The objects, and which of their resources are out of date.
@@ -81,6 +84,7 @@ impl Resolver {
         let mut changes = Changes::default();
         for source in std::mem::take(&mut self.dirty).0 {
             let resources = self.resources_of(&source);
+            changes.verdicts.extend(verdict(&source, self.view()));
             let is_policy =
                 matches!(source, Source::Policy(..) | Source::PeerAuthentication(..) | Source::StaticStrict);
             let side = if is_policy { &mut changes.authorizations } else { &mut changes.addresses };

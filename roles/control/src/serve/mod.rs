@@ -1,0 +1,17 @@
+//! Everything that the control plane listens for: xDS and certificates over gRPC, pages and metrics over HTTP, webhooks.
+
+mod caller;
+mod certificates;
+mod gate;
+mod grpc;
+mod pages;
+mod tls;
+mod webhook;
+
+pub use caller::{Authenticator, BoundPod, Caller};
+pub use certificates::{Certificates, Rules};
+pub use gate::XdsGate;
+pub use grpc::{Services, plaintext, secure};
+pub use pages::Pages;
+pub use tls::{Serving, ServingError};
+pub use webhook::serve as webhook;
