@@ -8,6 +8,7 @@ mod files;
 mod source;
 mod supply;
 mod table;
+mod unused;
 mod uses;
 
 use crate::cargo::Cargo;
@@ -41,6 +42,7 @@ pub(crate) fn run(root: &Path, cargo: &Cargo) -> Result<()> {
     let mut findings = uses::check(&metadata, &architecture)?;
     let tree = String::from_utf8(cargo.output(supply::TREE)?).context("reading what `cargo tree` printed")?;
     findings.extend(supply::check(root, &tree)?);
+    findings.extend(unused::check(root, &metadata)?);
     findings.extend(files::check(root)?);
     findings.extend(docs::check(root)?);
     for finding in &findings {

@@ -68,26 +68,22 @@ fn file(name: &str, text: &str) -> Vec<Finding> {
     }
     for (number, (line, written)) in code.lines().zip(text.lines()).enumerate() {
         let place = || format!("{name}:{}", number + 1);
-        if words(line).any(|word| word == "unsafe") && !name.starts_with(UNSAFE_HOME) {
+        if source::words(line).any(|word| word == "unsafe") && !name.starts_with(UNSAFE_HOME) {
             tell(place(), "`unsafe` lives in crates/linux only".to_owned());
         }
         if let Some(word) = declared(line).filter(|word| hides_an_idea(word)) {
             tell(place(), format!("the name {word:?} does not say what it is"));
         }
-        if ["TO\u{44}O", "FIX\u{4d}E", "XX\u{58}"].iter().any(|mark| words(written).any(|word| word == *mark)) {
+        if ["TO\u{44}O", "FIX\u{4d}E", "XX\u{58}"].iter().any(|mark| source::words(written).any(|word| word == *mark)) {
             tell(place(), "finish it or open an issue: no marks are left in the code".to_owned());
         }
     }
     findings
 }
 
-fn words(line: &str) -> impl Iterator<Item = &str> {
-    line.split(|c: char| !c.is_alphanumeric() && c != '_')
-}
-
 /// The name that a line declares.
 fn declared(line: &str) -> Option<&str> {
-    let mut words = words(line).filter(|word| !word.is_empty());
+    let mut words = source::words(line).filter(|word| !word.is_empty());
     words.find(|word| matches!(*word, "mod" | "struct" | "enum" | "trait" | "type"))?;
     words.next()
 }

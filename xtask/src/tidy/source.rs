@@ -90,6 +90,11 @@ fn is_lifetime(rest: &str) -> bool {
     first.is_some_and(|c| c.is_alphabetic() || c == '_') && chars.next() != Some('\'')
 }
 
+/// The words of a text, as names go.
+pub(super) fn words(text: &str) -> impl Iterator<Item = &str> {
+    text.split(|c: char| !c.is_alphanumeric() && c != '_')
+}
+
 /// How many lines come before the tests at the bottom of the file.
 pub(super) fn lines_without_tests(text: &str) -> usize {
     let lines: Vec<&str> = text.lines().collect();
