@@ -19,7 +19,7 @@ const LAST_WORK: Duration = Duration::from_secs(1);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Threads {
     /// The calling one.
-    One,
+    Current,
     /// A pool of this many.
     Many(usize),
     /// A pool with one per core.
@@ -82,7 +82,7 @@ where
 /// A tokio runtime with named threads.
 pub fn build(name: &str, threads: Threads) -> Result<Runtime, BoxError> {
     let mut builder = match threads {
-        Threads::One => Builder::new_current_thread(),
+        Threads::Current => Builder::new_current_thread(),
         Threads::Many(_) | Threads::PerCore => Builder::new_multi_thread(),
     };
     if let Threads::Many(count) = threads {
@@ -181,7 +181,7 @@ mod tests {
 
     #[test]
     fn a_role_ends_with_what_it_returned() {
-        let ended = run("test", Threads::One, |shutdown| async move {
+        let ended = run("test", Threads::Current, |shutdown| async move {
             shutdown.trigger();
             shutdown.triggered().await;
             Err("told to".into())
