@@ -1,0 +1,436 @@
+//! Settings of the node proxy: every variable of the contract, read once at the start into one immutable value.
+//!
+//! `environment` parses single values, `mesh_config` reads the two YAML documents, `threads` sizes the data plane and
+//! `reference` lists what each variable means and whether it is honoured. Nothing here opens a socket.
+
+mod environment;
+mod mesh_config;
+mod reference;
+mod threads;
+
+pub use environment::{ConfigError, Environment};
+pub use reference::{Support, VARIABLES, Variable};
+
+use mesh_config::ProxyConfig;
+use model::{Str, well_known};
+use std::{collections::BTreeMap, net::IpAddr, path::PathBuf, time::Duration};
+
+/// Everything that was decided before the first socket was opened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Config {
+    /// Words of the command line, for the dump.
+    pub arguments: String,
+    /// Whether connections are proxied at all.
+    pub proxy: bool,
+    /// Own network id; empty on a mesh of one network.
+    pub network: Str,
+    /// Own node; `None`: every workload is local.
+    pub node: Option<Str>,
+    /// Own cluster.
+    pub cluster_id: String,
+    /// DNS domain of the cluster.
+    pub cluster_domain: Str,
+    /// Trust domain of the proxy's own identity.
+    pub trust_domain: Str,
+    /// The proxy's own pod, if all of it is known.
+    pub own: Option<OwnWorkload>,
+    /// Pod name as given, possibly empty.
+    pub pod_name: String,
+    /// Pod namespace as given, possibly empty.
+    pub pod_namespace: String,
+    /// Address told to the control plane.
+    pub instance_ip: String,
+    /// How the control plane is reached.
+    pub control: ControlConfig,
+    /// How certificates are asked for.
+    pub certificates: CertificateConfig,
+    /// Workloads, services and policies from a file or a variable.
+    pub local_xds: Option<LocalXds>,
+    /// DNS in the pods.
+    pub dns: DnsConfig,
+    /// Tunnels.
+    pub tunnels: TunnelConfig,
+    /// Sockets.
+    pub sockets: SocketConfig,
+    /// Path of the node agent's socket.
+    pub inpod_uds: PathBuf,
+    /// Port of the admin interface on localhost.
+    pub admin_port: u16,
+    /// Port of the metrics.
+    pub stats_port: u16,
+    /// Port of the readiness check.
+    pub readiness_port: u16,
+    /// Data-plane threads.
+    pub worker_threads: usize,
+    /// How long a drain may take.
+    pub termination_deadline: Duration,
+    /// Matching policies are logged at info instead of debug.
+    pub policy_info_logging: bool,
+    /// `baggage` is sent with a 200 and believed when a peer is unknown.
+    pub response_baggage: bool,
+    /// Sandwiched applications are reached over loopback.
+    pub localhost_app_tunnel: bool,
+    /// Metadata told to the control plane, without prefixes.
+    pub metadata: BTreeMap<String, String>,
+    /// Structured metadata told to the control plane: names and JSON texts.
+    pub json_metadata: BTreeMap<String, serde_json::Value>,
+    /// Log directives.
+    pub log_filter: String,
+    /// One JSON object per log line.
+    pub log_json: bool,
+}
+
+/// The pod that the proxy itself is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OwnWorkload {
+    /// Pod name.
+    pub name: Str,
+    /// Kubernetes namespace.
+    pub namespace: Str,
+    /// Service account.
+    pub service_account: Str,
+}
+
+/// One gRPC service of the control plane.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ControlConfig {
+    /// `https://…`; `None`: switched off.
+    pub address: Option<String>,
+    /// Where its root certificate comes from: a path, `SYSTEM`, or PEM.
+    pub root: String,
+    /// A second name that its certificate may carry.
+    pub alt_hostname: Option<String>,
+    /// Path of the token or the token itself; `None`: no token.
+    pub token: Option<String>,
+    /// Further request metadata.
+    pub headers: Vec<(String, String)>,
+    /// Workloads are asked for one by one.
+    pub on_demand: bool,
+}
+
+/// The certificate authority and what is asked of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CertificateConfig {
+    /// How the authority is reached.
+    pub authority: ControlConfig,
+    /// Life to ask for.
+    pub ttl: Duration,
+    /// TLS 1.2 is spoken too.
+    pub tls12: bool,
+}
+
+/// Where local resources come from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LocalXds {
+    /// A YAML file, read once.
+    Path(PathBuf),
+    /// The YAML itself.
+    Inline(String),
+}
+
+/// DNS in the pods.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DnsConfig {
+    /// Whether queries are captured.
+    pub enabled: bool,
+    /// Port of the DNS listeners.
+    pub port: u16,
+    /// Namespace whose services win a tie.
+    pub preferred_namespace: Option<Str>,
+    /// AAAA records are answered.
+    pub ipv6: bool,
+}
+
+/// Tunnels: windows, pool.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TunnelConfig {
+    /// Bytes a stream may have in flight.
+    pub stream_window: u32,
+    /// Bytes a connection may have in flight; more than a stream's.
+    pub connection_window: u32,
+    /// Largest frame.
+    pub frame_size: u32,
+    /// Streams on one pooled connection.
+    pub max_streams: u32,
+    /// How long an unused connection is kept.
+    pub unused_release: Duration,
+}
+
+/// Sockets in the pods.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SocketConfig {
+    /// Mark of every packet.
+    pub mark: u32,
+    /// Listeners may overlap with another proxy's.
+    pub port_reuse: bool,
+    /// Keep the client's address towards the application; `None`: if possible.
+    pub original_source: Option<bool>,
+    /// Listeners are made for IPv6 too.
+    pub ipv6: bool,
+    /// TCP keepalive.
+    pub keepalive: bool,
+    /// Idle time before the first probe.
+    pub keepalive_time: Duration,
+    /// Time between probes.
+    pub keepalive_interval: Duration,
+    /// Probes before giving up.
+    pub keepalive_retries: u32,
+    /// Unacknowledged data closes the connection after the keepalive's whole time.
+    pub user_timeout: bool,
+}
+
+impl Config {
+    /// Ports in a pod that must never be a destination of the proxy itself.
+    pub fn illegal_ports(&self) -> [u16; 3] {
+        [well_known::INBOUND_PLAINTEXT_PORT, well_known::HBONE_PORT, well_known::OUTBOUND_PORT]
+    }
+
+    /// Reads everything; the first value that means nothing stops the start.
+    pub fn read(environment: &Environment, arguments: &[String]) -> Result<Self, ConfigError> {
+        let proxy_config = ProxyConfig::read(environment)?;
+        let dns = dns(environment, &proxy_config)?;
+        let proxy = environment.parse("ENABLE_PROXY", true)?;
+        if !proxy && !dns.enabled {
+            return conflict("ENABLE_PROXY=false and DNS capture off leave nothing to do; enable one of them");
+        }
+        mode(environment)?;
+        let cluster_id = proxy_config.metadata.get("CLUSTER_ID").cloned();
+        let pod_name = environment.text("POD_NAME").unwrap_or_default();
+        let pod_namespace = environment.text("POD_NAMESPACE").unwrap_or_default();
+        let service_account = environment.text("SERVICE_ACCOUNT");
+        let control = control(environment, &proxy_config, "XDS")?;
+        if control.on_demand && dns.enabled {
+            return conflict(
+                "XDS_ON_DEMAND=true needs ISTIO_META_DNS_CAPTURE=false: names cannot be answered unless all are known",
+            );
+        }
+        Ok(Self {
+            arguments: arguments.join(" "),
+            proxy,
+            network: environment.text("NETWORK").unwrap_or_default().into(),
+            node: environment.text("NODE_NAME").map(Str::from),
+            cluster_id: cluster_id
+                .or_else(|| environment.text("CLUSTER_ID"))
+                .unwrap_or_else(|| well_known::DEFAULT_CLUSTER_ID.to_owned()),
+            cluster_domain: text_or(environment, "CLUSTER_DOMAIN", "cluster.local").into(),
+            trust_domain: text_or(environment, "TRUST_DOMAIN", well_known::DEFAULT_TRUST_DOMAIN).into(),
+            own: own(&pod_name, &pod_namespace, service_account),
+            pod_name,
+            pod_namespace,
+            instance_ip: instance_ip(environment)?,
+            control,
+            certificates: CertificateConfig {
+                authority: self::control(environment, &proxy_config, "CA")?,
+                ttl: environment.duration("SECRET_TTL")?.unwrap_or(Duration::from_secs(86_400)),
+                tls12: environment.parse("TLS12_ENABLED", false)?,
+            },
+            local_xds: local_xds(environment)?,
+            dns,
+            tunnels: tunnels(environment)?,
+            sockets: sockets(environment)?,
+            inpod_uds: text_or(environment, "INPOD_UDS", "/var/run/ztunnel/ztunnel.sock").into(),
+            admin_port: proxy_config.admin_port.unwrap_or(well_known::ADMIN_PORT),
+            stats_port: proxy_config.stats_port.unwrap_or(well_known::STATS_PORT),
+            readiness_port: well_known::READINESS_PORT,
+            worker_threads: worker_threads(environment, &proxy_config)?,
+            termination_deadline: termination_deadline(environment)?,
+            policy_info_logging: environment.parse("AUTHZ_POLICY_INFO_LOGGING", false)?,
+            response_baggage: environment.parse("ENABLE_RESPONSE_BAGGAGE", true)?,
+            localhost_app_tunnel: environment.parse("LOCALHOST_APP_TUNNEL", true)?,
+            metadata: proxy_config.metadata,
+            json_metadata: json_metadata(environment),
+            log_filter: text_or(environment, "RUST_LOG", "info"),
+            log_json: environment.with("LOG_FORMAT", log_format)?.unwrap_or(false),
+        })
+    }
+}
+
+fn conflict<T>(why: &str) -> Result<T, ConfigError> {
+    Err(ConfigError::Conflict(why.to_owned()))
+}
+
+fn text_or(environment: &Environment, name: &str, default: &str) -> String {
+    environment.text(name).unwrap_or_else(|| default.to_owned())
+}
+
+/// Only one proxy per node is served; a dedicated proxy is refused rather than run wrongly.
+fn mode(environment: &Environment) -> Result<(), ConfigError> {
+    let read = |text: &str| match text.to_ascii_lowercase().as_str() {
+        "shared" => Ok(()),
+        "dedicated" => Err("a proxy dedicated to one workload is not served; use shared".to_owned()),
+        _ => Err("the modes are shared and dedicated".to_owned()),
+    };
+    environment.with("PROXY_MODE", read)?;
+    if environment.text("PROXY_WORKLOAD_INFO").is_some() {
+        return conflict("PROXY_WORKLOAD_INFO belongs to a dedicated proxy; unset it");
+    }
+    for name in ["FAKE_CA", "UNSTABLE_ENABLE_SOCKS5"] {
+        if environment.parse(name, false)? {
+            return Err(ConfigError::Conflict(format!("{name}=true is not served; unset it")));
+        }
+    }
+    for name in ["CRL_PATH", "COMPLIANCE_POLICY"] {
+        if let Some(value) = environment.text(name) {
+            return Err(ConfigError::Conflict(format!(
+                "{name}={value} is not served; unset it rather than run without it"
+            )));
+        }
+    }
+    Ok(())
+}
+
+fn own(pod_name: &str, pod_namespace: &str, service_account: Option<String>) -> Option<OwnWorkload> {
+    let service_account = service_account?;
+    (!pod_name.is_empty() && !pod_namespace.is_empty()).then(|| OwnWorkload {
+        name: pod_name.into(),
+        namespace: pod_namespace.into(),
+        service_account: service_account.into(),
+    })
+}
+
+fn instance_ip(environment: &Environment) -> Result<String, ConfigError> {
+    let read = |text: &str| text.parse::<IpAddr>().map_err(|error| error.to_string());
+    Ok(environment.with("INSTANCE_IP", read)?.map_or_else(|| "1.1.1.1".to_owned(), |ip| ip.to_string()))
+}
+
+/// One service of the control plane; `prefix` is `XDS` or `CA`.
+fn control(environment: &Environment, proxy_config: &ProxyConfig, prefix: &str) -> Result<ControlConfig, ConfigError> {
+    let in_kubernetes = environment.text("KUBERNETES_SERVICE_HOST").is_some();
+    let address = match environment.get(&format!("{prefix}_ADDRESS")).map(str::to_owned) {
+        Some(given) => Some(given).filter(|address| !address.is_empty()),
+        None => Some(proxy_config.discovery_address.clone().unwrap_or_else(|| {
+            let host = if in_kubernetes { "istiod.istio-system.svc" } else { "localhost" };
+            format!("{host}:15012")
+        })),
+    };
+    let address = match address {
+        Some(address) if address.contains("://") && !address.starts_with("https://") => {
+            return Err(ConfigError::Conflict(format!("{prefix}_ADDRESS={address}: only https is spoken")));
+        }
+        Some(address) if !address.starts_with("https://") => Some(format!("https://{address}")),
+        address => address,
+    };
+    let default_token = "./var/run/secrets/tokens/istio-token";
+    let token = environment
+        .text("AUTH_TOKEN")
+        .or_else(|| std::path::Path::new(default_token).exists().then(|| default_token.to_owned()));
+    Ok(ControlConfig {
+        address,
+        root: text_or(environment, &format!("{prefix}_ROOT_CA"), "./var/run/secrets/istio/root-cert.pem"),
+        alt_hostname: environment.text(&format!("ALT_{prefix}_HOSTNAME")),
+        token,
+        headers: environment
+            .with_prefix(&format!("{prefix}_HEADER_"))
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .collect(),
+        on_demand: prefix == "XDS" && environment.parse("XDS_ON_DEMAND", false)?,
+    })
+}
+
+fn local_xds(environment: &Environment) -> Result<Option<LocalXds>, ConfigError> {
+    match (environment.text("LOCAL_XDS_PATH"), environment.text("LOCAL_XDS")) {
+        (Some(_), Some(_)) => conflict("LOCAL_XDS_PATH and LOCAL_XDS exclude each other; unset one"),
+        (Some(path), None) => Ok(Some(LocalXds::Path(path.into()))),
+        (None, inline) => Ok(inline.map(LocalXds::Inline)),
+    }
+}
+
+fn dns(environment: &Environment, proxy_config: &ProxyConfig) -> Result<DnsConfig, ConfigError> {
+    let address = proxy_config.metadata.get("DNS_PROXY_ADDR");
+    let port = address.map(|address| {
+        let wrong = || ConfigError::Variable {
+            name: "ISTIO_META_DNS_PROXY_ADDR".to_owned(),
+            value: address.clone(),
+            why: "it is localhost:<port>, the only place where pods can be served".to_owned(),
+        };
+        address.strip_prefix("localhost:").and_then(|port| port.parse().ok()).ok_or_else(wrong)
+    });
+    Ok(DnsConfig {
+        enabled: proxy_config.metadata.get("DNS_CAPTURE").is_none_or(|value| value == "true"),
+        port: port.transpose()?.unwrap_or(well_known::DNS_PORT),
+        preferred_namespace: environment.text("PREFERED_SERVICE_NAMESPACE").map(Str::from),
+        ipv6: environment.parse("IPV6_ENABLED", true)?,
+    })
+}
+
+fn tunnels(environment: &Environment) -> Result<TunnelConfig, ConfigError> {
+    let config = TunnelConfig {
+        stream_window: environment.parse("HTTP2_STREAM_WINDOW_SIZE", 4 << 20)?,
+        connection_window: environment.parse("HTTP2_CONNECTION_WINDOW_SIZE", 16 << 20)?,
+        frame_size: environment.parse("HTTP2_FRAME_SIZE", 1 << 20)?,
+        max_streams: environment.parse("POOL_MAX_STREAMS_PER_CONNECTION", 100)?,
+        unused_release: environment.duration("POOL_UNUSED_RELEASE_TIMEOUT")?.unwrap_or(Duration::from_secs(300)),
+    };
+    if config.max_streams == 0 {
+        return conflict("POOL_MAX_STREAMS_PER_CONNECTION=0 would open no tunnel; use 1 or more");
+    }
+    if !(16_384..=16_777_215).contains(&config.frame_size) {
+        return conflict("HTTP2_FRAME_SIZE must lie between 16384 and 16777215");
+    }
+    Ok(config)
+}
+
+fn sockets(environment: &Environment) -> Result<SocketConfig, ConfigError> {
+    let flag = |text: &str| text.parse::<bool>().map_err(|error| error.to_string());
+    Ok(SocketConfig {
+        mark: environment.parse("PACKET_MARK", well_known::PROXY_MARK)?,
+        port_reuse: environment.parse("INPOD_PORT_REUSE", true)?,
+        original_source: environment.with("ENABLE_ORIG_SRC", flag)?,
+        ipv6: environment.parse("IPV6_ENABLED", true)?,
+        keepalive: environment.parse("KEEPALIVE_ENABLED", true)?,
+        keepalive_time: environment.duration("KEEPALIVE_TIME")?.unwrap_or(Duration::from_secs(180)),
+        keepalive_interval: environment.duration("KEEPALIVE_INTERVAL")?.unwrap_or(Duration::from_secs(180)),
+        keepalive_retries: environment.parse("KEEPALIVE_RETRIES", 9)?,
+        user_timeout: environment.parse("USER_TIMEOUT_ENABLED", false)?,
+    })
+}
+
+fn worker_threads(environment: &Environment, proxy_config: &ProxyConfig) -> Result<usize, ConfigError> {
+    let setting = environment.text("ZTUNNEL_WORKER_THREADS");
+    let limit = environment.text("ZTUNNEL_RESOURCE_CPU_LIMIT");
+    let request = environment.text("ZTUNNEL_RESOURCE_CPU_REQUEST");
+    let limit_cores = environment.text("ZTUNNEL_CPU_LIMIT");
+    threads::worker_threads(&threads::Sizing {
+        setting: setting.as_deref(),
+        concurrency: proxy_config.concurrency,
+        limit: limit.as_deref(),
+        request: request.as_deref(),
+        limit_cores: limit_cores.as_deref(),
+        cores: std::thread::available_parallelism().map_or(1, usize::from),
+    })
+}
+
+fn termination_deadline(environment: &Environment) -> Result<Duration, ConfigError> {
+    let grace: u64 = environment.parse("TERMINATION_GRACE_PERIOD_SECONDS", 0)?;
+    let from_grace = match grace {
+        0 => 5,
+        grace if grace > 10 => grace - 5,
+        grace => (grace - 1).max(1),
+    };
+    Ok(environment.duration("CONNECTION_TERMINATION_DEADLINE")?.unwrap_or(Duration::from_secs(from_grace)))
+}
+
+/// Entries that are no JSON are named in the log and left out, as upstream does.
+fn json_metadata(environment: &Environment) -> BTreeMap<String, serde_json::Value> {
+    let mut metadata = BTreeMap::new();
+    for (name, text) in environment.with_prefix("ISTIO_METAJSON_") {
+        match serde_json::from_str(text) {
+            Ok(value) => {
+                metadata.insert(name.to_owned(), value);
+            }
+            Err(error) => tracing::warn!(name, %error, "ISTIO_METAJSON_ entry is not JSON and is left out"),
+        }
+    }
+    metadata
+}
+
+fn log_format(text: &str) -> Result<bool, String> {
+    match text {
+        "json" => Ok(true),
+        "plain" => Ok(false),
+        _ => Err("the formats are plain and json".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,11 @@
+//! Connections that come to a pod: through a tunnel on 15008 (`tunnel`), or captured in plaintext on 15006
+//! (`passthrough`). `target` decides what a CONNECT may reach, `application` connects to it.
+
+mod application;
+mod passthrough;
+mod proxy_protocol;
+mod target;
+mod tunnel;
+
+pub(crate) use passthrough::handle as passthrough;
+pub(crate) use tunnel::handle as tunnels;

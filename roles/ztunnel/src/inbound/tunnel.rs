@@ -1,0 +1,208 @@
+//! Tunnels on 15008: TLS as the pod, then CONNECT after CONNECT, each judged and carried on its own
+//! (ztunnel.md §4.3, §7.1).
+
+use super::{
+    application, proxy_protocol,
+    target::{self, Local, Refusal, Target},
+};
+use crate::{
+    certificates::{certificate, identity_of},
+    connections::{Judged, Shown},
+    flow::{self, Abort, Beginning, Session},
+    listener::local_address,
+    pod::{self, Shard},
+    policy, telling,
+};
+use authz::Verdict;
+use hbone::{Authority, Baggage, Incoming, ServerOptions};
+use http::{HeaderMap, StatusCode};
+use identity::tls::{self, HANDSHAKE_TIMEOUT, TlsStream};
+use model::{Identity, NetworkAddress, Reason, Str, Workload};
+use std::{net::SocketAddr, sync::Arc};
+use telemetry::access::Direction;
+use tokio::{io::AsyncWriteExt, net::TcpStream, time, time::Instant};
+
+/// Name of the header that says who the destination is.
+const BAGGAGE: &str = "baggage";
+
+/// A connection whose peer has proven who it is.
+#[derive(Debug)]
+struct Connection {
+    shard: Arc<Shard>,
+    /// The peer's proxy, or the peer itself.
+    source: SocketAddr,
+    /// The pod's address that was connected to.
+    local: SocketAddr,
+    peer: Identity,
+}
+
+/// A request that may reach the application.
+struct Admissible {
+    workload: Arc<Workload>,
+    authority: Authority,
+    target: Target,
+}
+
+/// Handles one connection to the HBONE port.
+pub(crate) async fn handle(shard: Arc<Shard>, client: TcpStream, source: SocketAddr) {
+    let local = local_address(&client);
+    let (tls, peer) = match secure(&shard, client).await {
+        Ok(secured) => secured,
+        Err((workload, reason)) => {
+            let traffic = &shard.pod.proxy.metrics.traffic;
+            return flow::fail_early(traffic, Direction::Inbound, source, local, workload.as_deref(), reason);
+        }
+    };
+    let options = ServerOptions { windows: pod::windows(&shard.pod.proxy.config), ..ServerOptions::default() };
+    let drain = shard.pod.drain.clone();
+    let connection = Arc::new(Connection { shard, source, local, peer });
+    let served = hbone::serve(tls, options, drain, move |incoming| request(connection.clone(), incoming)).await;
+    if let Err(error) = served {
+        tracing::debug!(%source, "tunnel connection ended: {error}");
+    }
+}
+
+/// TLS as the pod: without the pod's own certificate, or without the peer's, there is no tunnel.
+async fn secure(
+    shard: &Shard,
+    client: TcpStream,
+) -> Result<(TlsStream<TcpStream>, Identity), (Option<Arc<Workload>>, Reason)> {
+    let proxy = &shard.pod.proxy;
+    let workload = proxy.state.await_local_workload(&shard.pod.info).await;
+    let workload = workload.ok_or((None, Reason::WorkloadUnknown))?;
+    let identity = identity_of(&workload, &shard.pod.info);
+    let handshake = async {
+        let certificate = certificate(&proxy.certificates, &identity).await.map_err(Reason::IdentityFailed)?;
+        // The semaphore is never closed.
+        let _room = shard.handshakes.acquire().await.map_err(|_| Reason::Drained)?;
+        let accepted = time::timeout(HANDSHAKE_TIMEOUT, certificate.acceptor().accept(client)).await;
+        let stream = match accepted {
+            Ok(Ok(stream)) => stream,
+            Ok(Err(error)) => return Err(Reason::TlsFailed(format!("tls handshake error: {error}"))),
+            Err(_) => return Err(Reason::TlsFailed(format!("no handshake within {HANDSHAKE_TIMEOUT:?}"))),
+        };
+        let peer = tls::peer(stream.get_ref().1).map_err(|error| Reason::TlsFailed(error.to_string()))?;
+        Ok((stream.into(), peer))
+    };
+    handshake.await.map_err(|reason| (Some(workload), reason))
+}
+
+/// Handles one CONNECT.
+async fn request(connection: Arc<Connection>, incoming: Incoming) {
+    let since = Instant::now();
+    let shard = &connection.shard;
+    let admissible = match admissible(&connection, &incoming).await {
+        Ok(admissible) => admissible,
+        Err((workload, Refusal { status, reason })) => {
+            let traffic = &shard.pod.proxy.metrics.traffic;
+            let (source, local) = (connection.source, connection.local);
+            flow::fail_early(traffic, Direction::Inbound, source, local, workload.as_deref(), reason);
+            return incoming.reject(status_code(status));
+        }
+    };
+    let session = begin(&connection, &incoming, &admissible, since);
+    let carried = carry(&connection, &session, &admissible, incoming);
+    let reason = tokio::select! {
+        biased;
+        reason = session.cut() => reason,
+        reason = shard.pod.ended() => reason,
+        reason = carried => reason,
+    };
+    session.finish(reason);
+}
+
+/// The status of a refusal; what is no status cannot occur and would be the server's fault.
+fn status_code(status: u16) -> StatusCode {
+    StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
+}
+
+/// Everything that can be said against a request before policy is asked.
+async fn admissible(
+    connection: &Connection,
+    incoming: &Incoming,
+) -> Result<Admissible, (Option<Arc<Workload>>, Refusal)> {
+    let pod = &connection.shard.pod;
+    let state = &pod.proxy.state;
+    let authority =
+        incoming.authority().map_err(|error| (None, Refusal::new(400, Reason::BadRequest(error.to_string()))))?;
+    let workload = state.await_local_workload(&pod.info).await;
+    let workload = workload.ok_or_else(|| (None, Refusal::new(503, Reason::WorkloadUnknown)))?;
+    let config = &pod.proxy.config;
+    let illegal_ports = config.illegal_ports();
+    let local = Local {
+        workload: &workload,
+        address: connection.local.ip(),
+        network: &config.network,
+        illegal_ports: &illegal_ports,
+        localhost_app_tunnel: config.localhost_app_tunnel,
+    };
+    match target::resolve(&state.mesh(), local, &authority) {
+        Ok(target) => Ok(Admissible { workload, authority, target }),
+        Err(refusal) => Err((Some(workload), refusal)),
+    }
+}
+
+fn begin(connection: &Connection, incoming: &Incoming, admissible: &Admissible, since: Instant) -> Session {
+    let proxy = &connection.shard.pod.proxy;
+    let Admissible { workload, authority, target } = admissible;
+    let mesh = proxy.state.mesh();
+    let own = &proxy.config.network;
+    let from_elsewhere = incoming.forwarded_network().is_some_and(|network| !network.eq_ignore_ascii_case(own));
+    let address = NetworkAddress { network: own.clone(), address: connection.source.ip() };
+    let known = if from_elsewhere { None } else { mesh.workload_by_address(&address) };
+    let baggage = if proxy.config.response_baggage { incoming.baggage() } else { Baggage::default() };
+    let client = known.map_or(telling::Client::Said(&baggage), |workload| telling::Client::Workload(workload));
+    let forwarded = hbone::forwarded_host(incoming.headers());
+    let service = target::addressed_service(&mesh, workload, forwarded, target.application.port());
+    let telling = (connection.local, Some(authority));
+    let peer = Some(&connection.peer);
+    let (record, labels) = telling::inbound(workload, client, peer, service.as_deref(), connection.source, telling);
+    let shown = Shown {
+        direction: Direction::Inbound,
+        source: connection.source,
+        original: forwarded.map(Str::from),
+        actual: target.application.to_string(),
+        protocol: "HBONE",
+    };
+    let judged = Some(judged(connection, target));
+    let beginning = Beginning { record, labels, shown, judged, since };
+    Session::begin(&proxy.metrics.traffic, &connection.shard.connections, beginning)
+}
+
+fn judged(connection: &Connection, target: &Target) -> Judged {
+    Judged { peer: Some(connection.peer.clone()), source: connection.source, destination: target.application }
+}
+
+/// Policy, the application, 200, bytes.
+async fn carry(connection: &Connection, session: &Session, admissible: &Admissible, incoming: Incoming) -> Reason {
+    let pod = &connection.shard.pod;
+    let Admissible { workload, target, .. } = admissible;
+    let verbose = pod.proxy.config.policy_info_logging;
+    let asked = judged(connection, target);
+    if let Verdict::Deny(denial) = policy::admit(&pod.proxy.state, &pod.info, &asked, verbose).await {
+        incoming.reject(StatusCode::UNAUTHORIZED);
+        return Reason::PolicyDenied(denial.to_string());
+    }
+    let mut application = match application::connect(pod, connection.source, target.connect).await {
+        Ok(application) => application,
+        Err(reason) => {
+            incoming.reject(StatusCode::SERVICE_UNAVAILABLE);
+            return reason;
+        }
+    };
+    let mut headers = HeaderMap::new();
+    if pod.proxy.config.response_baggage
+        && let Some(value) = Baggage::of(workload).header()
+    {
+        headers.insert(BAGGAGE, value);
+    }
+    let Ok(mut tunnel) = incoming.accept(headers) else { return Reason::Reset };
+    if let Some(destination) = target.proxy_header {
+        let header = proxy_protocol::header(connection.source, destination, Some(&connection.peer));
+        if let Err(error) = application.write_all(&header).await {
+            tunnel.abort();
+            return Reason::ConnectFailed(format!("writing the PROXY header: {error}"));
+        }
+    }
+    session.relay(&mut tunnel, &mut application).await
+}

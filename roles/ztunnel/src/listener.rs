@@ -1,0 +1,95 @@
+//! Accepting connections on one of a pod's ports until the pod drains.
+
+use crate::{flow, pod::Shard};
+use linux::socket::{self, Keepalive};
+use model::Reason;
+use runtime::task;
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use telemetry::access::Direction;
+use tokio::{
+    net::{TcpListener, TcpStream},
+    time,
+};
+
+/// Pause after an accept that failed for want of resources.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// An open socket, counted.
+struct Counted<'a>(&'a Shard, &'static str);
+
+impl<'a> Counted<'a> {
+    fn new(shard: &'a Shard, direction: Direction) -> Self {
+        let reporter = match direction {
+            Direction::Inbound => "destination",
+            Direction::Outbound => "source",
+        };
+        shard.pod.proxy.metrics.sockets_open.change(&[reporter], 1);
+        Self(shard, reporter)
+    }
+}
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        self.0.pod.proxy.metrics.sockets_open.change(&[self.1], -1);
+    }
+}
+
+/// Hands every connection to `handler`, in a task of its own on this thread.
+pub(crate) async fn serve<H, F>(shard: Arc<Shard>, listener: TcpListener, direction: Direction, handler: H)
+where
+    H: Fn(Arc<Shard>, TcpStream, SocketAddr) -> F,
+    F: Future<Output = ()> + Send + 'static,
+{
+    loop {
+        let accepted = tokio::select! {
+            biased;
+            () = shard.pod.drain.draining() => return,
+            accepted = listener.accept() => accepted,
+        };
+        let (stream, peer) = match accepted {
+            Ok((stream, peer)) => (stream, SocketAddr::new(peer.ip().to_canonical(), peer.port())),
+            Err(error) => {
+                tracing::warn!(pod = %shard.pod.info.name, "accepting a connection: {error}");
+                time::sleep(PAUSE).await;
+                continue;
+            }
+        };
+        let Ok(room) = shard.room.clone().try_acquire_owned() else {
+            let reason = Reason::Overloaded("connections of one pod");
+            let local = shard.pod.proxy.state.local_workload(&shard.pod.info);
+            let traffic = &shard.pod.proxy.metrics.traffic;
+            flow::fail_early(traffic, direction, peer, local_address(&stream), local.as_deref(), reason);
+            continue;
+        };
+        if let Err(error) = tune(&shard, &stream) {
+            tracing::debug!(%peer, "the connection ended before it was handled: {error}");
+            continue;
+        }
+        let guard = shard.pod.drain.guard();
+        let handled = handler(shard.clone(), stream, peer);
+        let shard = shard.clone();
+        task::spawn("connection", async move {
+            let _counted = Counted::new(&shard, direction);
+            handled.await;
+            drop((guard, room));
+        });
+    }
+}
+
+/// The local address of an accepted socket; unspecified if the socket is gone.
+pub(crate) fn local_address(stream: &TcpStream) -> SocketAddr {
+    stream.local_addr().map_or_else(
+        |_| SocketAddr::from(([0, 0, 0, 0], 0)),
+        |address| SocketAddr::new(address.ip().to_canonical(), address.port()),
+    )
+}
+
+fn tune(shard: &Shard, stream: &TcpStream) -> io::Result<()> {
+    let sockets = &shard.pod.proxy.config.sockets;
+    let keepalive = sockets.keepalive.then_some(Keepalive {
+        time: sockets.keepalive_time,
+        interval: sockets.keepalive_interval,
+        retries: sockets.keepalive_retries,
+    });
+    socket::tune(stream, keepalive, None)
+}

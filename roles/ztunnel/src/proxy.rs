@@ -1,0 +1,39 @@
+//! What every pod and every connection shares.
+
+use crate::{
+    config::Config,
+    connections::Connections,
+    state::{State, WorkloadInfo},
+};
+use identity::Certificates;
+use model::Str;
+use parking_lot::Mutex;
+use std::{collections::BTreeMap, sync::Arc};
+
+/// Pods that are served, with their connections on each thread.
+pub(crate) type Pods = BTreeMap<Str, (WorkloadInfo, Vec<Arc<Connections>>)>;
+
+/// The proxy as a whole.
+#[derive(Debug)]
+pub(crate) struct Proxy {
+    /// Settings.
+    pub config: Config,
+    /// The mesh.
+    pub state: Arc<State>,
+    /// Certificates.
+    pub certificates: Certificates,
+    /// Metrics.
+    pub metrics: telemetry::metrics::proxy::Proxy,
+    /// Name servers for what the mesh does not know.
+    pub name_servers: Vec<std::net::SocketAddr>,
+    /// For the dump and for scrapes.
+    pub pods: Mutex<Pods>,
+}
+
+impl Proxy {
+    /// Brings the byte counts of open connections up to date.
+    pub(crate) fn count_bytes(&self) {
+        let connections: Vec<_> = self.pods.lock().values().flat_map(|(_, shards)| shards.clone()).collect();
+        connections.iter().for_each(|connections| connections.count_bytes());
+    }
+}

@@ -1,0 +1,258 @@
+//! The life of the proxy: what starts in which order, what ends it, how it leaves (ztunnel.md §14).
+//!
+//! This thread is the control side: configuration, certificates, the node agent, the small HTTP servers. Traffic runs on
+//! the workers, which need nothing from here once a pod is served: losing the control plane, the certificate authority or the
+//! node agent touches no connection.
+
+use crate::{
+    admin::{self, Admin},
+    certificates::{self, Prefetch},
+    config::{Config, LocalXds},
+    dns,
+    inpod::{self, Manager, SharedManager, Stop},
+    node,
+    observe::{PodCounter, XdsObserver},
+    pod::Starter,
+    proxy::Proxy,
+    state::{self, State, XdsSink},
+};
+use identity::{CertificateSource, Certificates};
+use linux::{
+    netns::NetNs,
+    socket::{self, ListenOptions},
+};
+use model::well_known;
+use runtime::{
+    BoxError, Shutdown,
+    clock::Clock,
+    drain::{self, Drain},
+    http,
+    ready::{self, Ready},
+    task,
+    workers::Workers,
+};
+use std::{net::Ipv4Addr, sync::Arc, time::Duration};
+use telemetry::{
+    log::Levels,
+    metrics::{self, Registry},
+};
+use tokio::{net::TcpListener, time};
+
+/// What readiness says is missing before the first full synchronisation.
+const STATE_MANAGER: &str = "state manager";
+/// How often the families about pods are brought up to date.
+const COUNT_PODS: Duration = Duration::from_millis(500);
+/// How long the small HTTP servers may take to finish open requests.
+const HTTP_DRAIN: Duration = Duration::from_secs(1);
+
+/// What a proxy is made of besides its settings.
+#[derive(Debug)]
+pub struct Parts {
+    /// Changes log levels; `None` where the log is not ours.
+    pub levels: Option<Levels>,
+    /// The time of day.
+    pub clock: Clock,
+}
+
+/// Runs the proxy until told to end. Certificates come from `source`, or from where the settings say.
+pub async fn run(
+    config: Config,
+    source: Option<Arc<dyn CertificateSource>>,
+    parts: Parts,
+    shutdown: Shutdown,
+) -> Result<(), BoxError> {
+    probe(&config)?;
+    let ready = Ready::new();
+    let starting = [ready.block("proxy"), ready.block("dns proxy")];
+    let workers = Arc::new(Workers::start("ztunnel", config.worker_threads)?);
+    let (servers, watch) = Drain::new();
+    serve_readiness(&config, &ready, &workers, &watch).await?;
+
+    let version = config.metadata.get("ISTIO_VERSION").cloned().unwrap_or_else(|| "unknown".to_owned());
+    let mut registry = Registry::new("ztunnel", &version);
+    let families = metrics::proxy::Proxy::register(&mut registry);
+    let source = match source {
+        Some(source) => source,
+        None => certificates::source(&config, &parts.clock)?,
+    };
+    let (certificates, renewing) = Certificates::new(source, parts.clock.clone());
+    task::spawn("certificates", renewing);
+    let proxy = Arc::new(Proxy {
+        state: Arc::new(State::new(config.node.clone())),
+        certificates,
+        metrics: families,
+        name_servers: name_servers(),
+        pods: parking_lot::Mutex::default(),
+        config,
+    });
+    let manager: SharedManager<Starter> =
+        Arc::new(parking_lot::Mutex::new(Manager::new(Starter::new(proxy.clone(), workers.clone()))));
+    serve_people(&proxy, &manager, registry, parts.levels, &shutdown, &watch).await?;
+
+    read_local(&proxy)?;
+    let synchronised = follow_control_plane(&proxy, &ready)?;
+    task::spawn("pod counts", count_pods(manager.clone(), PodCounter::new(proxy.metrics.workloads.clone())));
+    drop(starting);
+
+    let outcome = tokio::select! {
+        () = shutdown.triggered() => Ok(()),
+        outcome = serve_pods(&proxy, manager.clone(), &ready, synchronised, watch) => outcome,
+    };
+    leave(&manager, servers).await;
+    outcome
+}
+
+/// Without these rights no pod could be served: better said now than by each pod's failure.
+fn probe(config: &Config) -> Result<(), BoxError> {
+    if !config.proxy {
+        return Ok(());
+    }
+    let why = |error: linux::Error| format!("{error}: the proxy needs CAP_SYS_ADMIN, CAP_NET_ADMIN and CAP_NET_RAW");
+    let scratch = NetNs::new_anonymous().map_err(why)?;
+    let options = ListenOptions { mark: Some(config.sockets.mark), ..ListenOptions::default() };
+    socket::bind_udp(&scratch, (Ipv4Addr::UNSPECIFIED, 0).into(), &options).map_err(why)?;
+    Ok(())
+}
+
+/// Readiness is answered by a data-plane thread, so that an answer proves that thread alive.
+async fn serve_readiness(
+    config: &Config,
+    ready: &Ready,
+    workers: &Workers,
+    watch: &drain::Watch,
+) -> Result<(), BoxError> {
+    let listener = http::bind_wildcard(config.readiness_port).await?.into_std()?;
+    let (ready, watch) = (ready.clone(), watch.clone());
+    let _on_worker = workers.handle(0).enter();
+    let listener = TcpListener::from_std(listener)?;
+    task::spawn("readiness", async move {
+        http::serve(listener, watch, move |request| std::future::ready(ready::routes(&ready, &request))).await;
+    });
+    Ok(())
+}
+
+/// Admin and metrics.
+async fn serve_people(
+    proxy: &Arc<Proxy>,
+    manager: &SharedManager<Starter>,
+    registry: Registry,
+    levels: Option<Levels>,
+    shutdown: &Shutdown,
+    watch: &drain::Watch,
+) -> Result<(), BoxError> {
+    let admin = Arc::new(Admin {
+        proxy: proxy.clone(),
+        manager: manager.clone(),
+        levels,
+        shutdown: shutdown.clone(),
+        registry,
+    });
+    for listener in http::bind_localhost(proxy.config.admin_port).await? {
+        let admin = admin.clone();
+        let handler = move |request: http::Request| std::future::ready(admin::admin(&admin, &request));
+        task::spawn("admin", http::serve(listener, watch.clone(), handler));
+    }
+    let listener = http::bind_wildcard(proxy.config.stats_port).await?;
+    let handler = move |request: http::Request| std::future::ready(admin::stats(&admin, &request));
+    task::spawn("stats", http::serve(listener, watch.clone(), handler));
+    Ok(())
+}
+
+fn name_servers() -> Vec<std::net::SocketAddr> {
+    match std::fs::read_to_string("/etc/resolv.conf") {
+        Ok(text) => dns::name_servers(&text),
+        Err(error) => {
+            tracing::warn!("reading /etc/resolv.conf: {error}; only names of the mesh will be answered");
+            Vec::new()
+        }
+    }
+}
+
+fn read_local(proxy: &Proxy) -> Result<(), BoxError> {
+    let text = match &proxy.config.local_xds {
+        None => return Ok(()),
+        Some(LocalXds::Inline(text)) => text.clone(),
+        Some(LocalXds::Path(path)) => std::fs::read_to_string(path)
+            .map_err(|error| format!("reading the local xDS file {}: {error}", path.display()))?,
+    };
+    proxy.state.apply(state::read_local(&text)?);
+    let prefetch = Prefetch::new(proxy.certificates.clone(), proxy.config.node.clone());
+    prefetch.follow(&model::Mesh::new(), &proxy.state.mesh());
+    Ok(())
+}
+
+/// Starts the stream to the control plane. What is returned becomes true with the first full synchronisation, at once where
+/// there is no control plane.
+fn follow_control_plane(proxy: &Arc<Proxy>, ready: &Ready) -> Result<tokio::sync::watch::Receiver<bool>, BoxError> {
+    let control = &proxy.config.control;
+    let Some(address) = &control.address else {
+        return Ok(tokio::sync::watch::channel(true).1);
+    };
+    let channel = certificates::channel(control, address, &proxy.config.cluster_id)?;
+    let prefetch = Prefetch::new(proxy.certificates.clone(), proxy.config.node.clone());
+    let observer = XdsObserver(proxy.metrics.xds.clone());
+    let sink = XdsSink::new(proxy.state.clone(), prefetch, observer);
+    let mut config = xds::client::Config::new(node::node(&proxy.config));
+    config.on_demand = control.on_demand;
+    let (client, handle) = xds::client::Client::new(config, sink);
+    task::spawn(
+        "xds",
+        client.run(move || {
+            let channel = channel.clone();
+            async move {
+                // Roots may have been replaced since the last stream: each stream has a connection of its own.
+                channel.reconnect();
+                Ok::<_, std::convert::Infallible>(channel)
+            }
+        }),
+    );
+    let block = ready.block(STATE_MANAGER);
+    let mut synchronised = handle.synced.clone();
+    task::spawn("state manager", async move {
+        // An error means that the client is gone, and with it the wish to be ready.
+        if synchronised.wait_for(|synchronised| *synchronised).await.is_ok() {
+            drop(block);
+        }
+    });
+    Ok(handle.synced)
+}
+
+/// Serves pods once the mesh is known; ends only when the node agent breaks the protocol.
+async fn serve_pods(
+    proxy: &Proxy,
+    manager: SharedManager<Starter>,
+    ready: &Ready,
+    mut synchronised: tokio::sync::watch::Receiver<bool>,
+    watch: drain::Watch,
+) -> Result<(), BoxError> {
+    let block = ready.block(inpod::READINESS);
+    // The sender may be gone when there is no control plane; the value stays.
+    if synchronised.wait_for(|synchronised| *synchronised).await.is_err() && !*synchronised.borrow() {
+        return Err("the stream to the control plane ended for good".into());
+    }
+    tracing::info!(agent = %proxy.config.inpod_uds.display(), port = well_known::HBONE_PORT, "the mesh is known, serving pods");
+    inpod::run(&proxy.config.inpod_uds, manager, ready, block, watch).await?;
+    Ok(())
+}
+
+async fn count_pods(manager: SharedManager<Starter>, mut counter: PodCounter) {
+    let mut tick = time::interval(COUNT_PODS);
+    loop {
+        tick.tick().await;
+        let census = manager.lock().census();
+        counter.show(census);
+    }
+}
+
+/// Stops accepting everywhere, lets what is open end, cuts what is left at the deadline.
+async fn leave(manager: &SharedManager<Starter>, servers: Drain) {
+    tracing::info!("draining");
+    let mut ending = {
+        let mut manager = manager.lock();
+        manager.stop_all(Stop::Drain);
+        manager.proxies().take_ending()
+    };
+    while ending.join_next().await.is_some() {}
+    servers.finish(HTTP_DRAIN).await;
+    tracing::info!("shutdown complete");
+}

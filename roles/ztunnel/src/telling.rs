@@ -1,0 +1,138 @@
+//! What telemetry is told of a connection: the access record and the metric labels, from what is known of its two ends
+//! (ztunnel.md §11.2, §11.3). Pure.
+
+use crate::route::{Route, Tunnel};
+use hbone::{Authority, Baggage};
+use model::{Identity, Service, Str, Workload};
+use std::net::SocketAddr;
+use telemetry::{
+    access::{Direction, End, Record},
+    metrics::traffic::{Addressed, Labels, Party},
+};
+
+fn known(text: &str) -> Option<Str> {
+    (!text.is_empty()).then(|| text.into())
+}
+
+fn end(workload: &Workload, identity: Option<Identity>) -> End {
+    let name = [&workload.name, &workload.canonical_name].into_iter().find(|name| !name.is_empty());
+    End {
+        workload: name.cloned(),
+        namespace: known(&workload.namespace),
+        identity,
+        cluster: known(&workload.cluster_id),
+    }
+}
+
+fn addressed(service: &Service) -> Addressed {
+    Addressed { hostname: service.hostname.clone(), namespace: service.namespace.clone(), name: service.name.clone() }
+}
+
+/// A connection that leaves the local workload.
+pub(crate) fn outbound(
+    workload: &Workload,
+    identity: &Identity,
+    route: &Route,
+    source: SocketAddr,
+    hop: SocketAddr,
+) -> (Record, Labels) {
+    let authority = match &route.tunnel {
+        Tunnel::Plain => None,
+        Tunnel::Hbone { authority, .. } | Tunnel::DoubleHbone { authority, .. } => Some(authority),
+    };
+    let proven = authority.is_some().then(|| identity.clone());
+    let far = route.workload.as_deref();
+    let far_identity = far.map(Workload::identity);
+    let record = Record {
+        source_address: source,
+        source: end(workload, proven.clone()),
+        destination_address: hop,
+        hbone_address: authority.map(text),
+        service: route.service.as_ref().map(|service| service.hostname.clone()),
+        destination: far.map(|far| end(far, far_identity.clone().filter(|_| authority.is_some()))).unwrap_or_default(),
+        direction: Direction::Outbound,
+    };
+    let labels = Labels {
+        direction: Direction::Outbound,
+        source: Party::of(workload, proven),
+        service: route.service.as_deref().map(addressed),
+        destination: far.map(|far| Party::of(far, far_identity)).unwrap_or_default(),
+        mutual_tls: authority.is_some(),
+    };
+    (record, labels)
+}
+
+/// Who the client of an inbound connection is, as far as it can be known.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Client<'a> {
+    /// The mesh knows the address.
+    Workload(&'a Workload),
+    /// Only what the client's proxy says of it.
+    Said(&'a Baggage),
+    /// Nobody knows.
+    Unknown,
+}
+
+/// A connection that comes to the local workload. `peer` is proven by certificate; `authority` is absent in plaintext.
+pub(crate) fn inbound(
+    workload: &Workload,
+    client: Client<'_>,
+    peer: Option<&Identity>,
+    service: Option<&Service>,
+    source: SocketAddr,
+    (destination, authority): (SocketAddr, Option<&Authority>),
+) -> (Record, Labels) {
+    let own = workload.identity();
+    let (source_end, source_party) = match client {
+        Client::Workload(client) => (end(client, peer.cloned()), Party::of(client, peer.cloned())),
+        Client::Said(baggage) => (said_end(baggage, peer), said_party(baggage, peer)),
+        Client::Unknown => {
+            (End { identity: peer.cloned(), ..End::default() }, Party { principal: peer.cloned(), ..Party::default() })
+        }
+    };
+    let record = Record {
+        source_address: source,
+        source: source_end,
+        destination_address: destination,
+        hbone_address: authority.map(text),
+        service: service.map(|service| service.hostname.clone()),
+        destination: end(workload, authority.is_some().then(|| own.clone())),
+        direction: Direction::Inbound,
+    };
+    let labels = Labels {
+        direction: Direction::Inbound,
+        source: source_party,
+        service: service.map(addressed),
+        destination: Party::of(workload, Some(own)),
+        mutual_tls: authority.is_some(),
+    };
+    (record, labels)
+}
+
+fn text(authority: &Authority) -> Str {
+    authority.to_string().into()
+}
+
+/// Baggage names controllers, not pods; the canonical service is the better name when there is one.
+fn said_end(baggage: &Baggage, peer: Option<&Identity>) -> End {
+    End {
+        workload: known(&baggage.service).or_else(|| known(&baggage.workload_name)),
+        namespace: known(&baggage.namespace),
+        identity: peer.cloned(),
+        cluster: known(&baggage.cluster),
+    }
+}
+
+fn said_party(baggage: &Baggage, peer: Option<&Identity>) -> Party {
+    Party {
+        workload: known(&baggage.workload_name),
+        canonical_service: known(&baggage.service),
+        canonical_revision: known(&baggage.version),
+        namespace: known(&baggage.namespace),
+        principal: peer.cloned(),
+        app: known(&baggage.workload_name),
+        cluster: known(&baggage.cluster),
+        region: known(&baggage.region),
+        zone: known(&baggage.zone),
+    }
+}
