@@ -8,6 +8,7 @@ use crate::{
     certificate::WorkloadCertificate,
     csr::SigningRequest,
     grpc::Channel,
+    tls::TlsSettings,
 };
 use futures_util::{FutureExt as _, future::BoxFuture};
 use model::Identity;
@@ -28,13 +29,27 @@ pub struct CaClient {
     client: IstioCertificateServiceClient<Channel>,
     ttl: Duration,
     impersonate: bool,
+    tls: TlsSettings,
     clock: Clock,
 }
 
 impl CaClient {
     /// A client on a channel. A node proxy asks on behalf of its workloads (`impersonate`), others for themselves.
     pub fn new(channel: Channel, ttl: Duration, impersonate: bool, clock: Clock) -> Self {
-        Self { client: IstioCertificateServiceClient::new(channel), ttl, impersonate, clock }
+        Self {
+            client: IstioCertificateServiceClient::new(channel),
+            ttl,
+            impersonate,
+            tls: TlsSettings::default(),
+            clock,
+        }
+    }
+
+    /// The same with other settings for the handshakes of its certificates.
+    #[must_use]
+    pub fn with_tls(mut self, tls: TlsSettings) -> Self {
+        self.tls = tls;
+        self
     }
 
     async fn create(&self, identity: &Identity) -> Result<WorkloadCertificate, FetchError> {
@@ -46,7 +61,7 @@ impl CaClient {
             .map_err(|_| FetchError::Timeout(TIMEOUT))?
             .map_err(|status| FetchError::Refused { code: status.code(), message: status_text(&status) })?;
         let chain = answer.into_inner().cert_chain;
-        Ok(WorkloadCertificate::from_response(identity, &request.key, &chain, self.clock.clone())?)
+        Ok(WorkloadCertificate::from_response(identity, &request.key, &chain, self.tls.clone(), self.clock.clone())?)
     }
 }
 

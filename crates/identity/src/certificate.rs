@@ -8,7 +8,7 @@ use crate::{
     peer::{self, PeerError},
     pem::{self, PemError},
     tls::{
-        H2, MESH,
+        H2, MESH, TlsSettings,
         verify::{ExpectedServer, Trust, TrustedClient},
     },
     validity::{CertificateInfo, UnreadableCertificate, Validity},
@@ -73,6 +73,7 @@ pub struct WorkloadCertificate {
     roots: Vec<CertificateInfo>,
     certified: Arc<SingleCertAndKey>,
     trust: Arc<Trust>,
+    settings: TlsSettings,
     clock: Clock,
     server: OnceLock<Arc<ServerConfig>>,
     clients: Mutex<HashMap<Arc<[Identity]>, Arc<ClientConfig>>>,
@@ -90,10 +91,12 @@ impl fmt::Debug for WorkloadCertificate {
 
 impl WorkloadCertificate {
     /// The certificate that an authority answered for `identity` and our `key`: leaf first, roots in the last element.
+    /// Handshakes follow `settings` and judge validity by `clock`.
     pub fn from_response(
         identity: &Identity,
         key: &PrivateKey,
         response: &[String],
+        settings: TlsSettings,
         clock: Clock,
     ) -> Result<Self, WorkloadCertificateError> {
         let (own, roots) = match response {
@@ -106,7 +109,7 @@ impl WorkloadCertificate {
             chain.extend(pem::certificates(element.as_bytes())?);
         }
         let roots = readable_roots(pem::certificates(roots.as_bytes())?);
-        let trust = Trust::new(&roots);
+        let trust = Trust::new(&roots, settings.revocations.clone());
         if roots.is_empty() || trust.is_empty() {
             return Err(WorkloadCertificateError::NoRoot);
         }
@@ -122,6 +125,7 @@ impl WorkloadCertificate {
             roots: root_info?,
             certified: certified(chain, key).map_err(WorkloadCertificateError::Key)?,
             trust: Arc::new(trust),
+            settings,
             clock,
             server: OnceLock::new(),
             clients: Mutex::default(),
@@ -182,9 +186,9 @@ impl WorkloadCertificate {
 
     fn server_config(&self) -> ServerConfig {
         let verifier = TrustedClient { trust: self.trust.clone(), trust_domain: self.identity.trust_domain.clone() };
-        let mut config = ServerConfig::builder_with_details(MESH.clone(), self.time())
-            .with_protocol_versions(&[&rustls::version::TLS13])
-            .expect("the mesh's suites are TLS 1.3's")
+        let mut config = ServerConfig::builder_with_details(self.settings.provider(), self.time())
+            .with_protocol_versions(self.settings.versions())
+            .expect("the settings have suites for their versions")
             .with_client_cert_verifier(Arc::new(verifier))
             .with_cert_resolver(self.certified.clone());
         config.alpn_protocols = vec![H2.to_vec()];
@@ -195,9 +199,9 @@ impl WorkloadCertificate {
 
     fn client_config(&self, expected: Arc<[Identity]>) -> ClientConfig {
         let verifier = ExpectedServer { trust: self.trust.clone(), expected };
-        let mut config = ClientConfig::builder_with_details(MESH.clone(), self.time())
-            .with_protocol_versions(&[&rustls::version::TLS13])
-            .expect("the mesh's suites are TLS 1.3's")
+        let mut config = ClientConfig::builder_with_details(self.settings.provider(), self.time())
+            .with_protocol_versions(self.settings.versions())
+            .expect("the settings have suites for their versions")
             .dangerous()
             .with_custom_certificate_verifier(Arc::new(verifier))
             .with_client_cert_resolver(self.certified.clone());

@@ -74,6 +74,8 @@ mod tests {
         let (_, parsed) = X509CertificationRequest::from_der(&der).unwrap();
         parsed.verify_signature().unwrap();
         assert_eq!(parsed.certification_request_info.subject.iter().count(), 0);
+        let critical_names = [0x06, 3, 0x55, 0x1d, 0x11, 0x01, 1, 0xff];
+        assert!(der.windows(8).any(|part| part == critical_names), "the names are critical");
         let extensions: Vec<_> = parsed.requested_extensions().unwrap().collect();
         let [ParsedExtension::SubjectAlternativeName(names)] = extensions.as_slice() else {
             panic!("one extension expected: {extensions:?}");

@@ -3,6 +3,7 @@
 //! - [`issuer`]: the mesh's authority, for the control plane and for `ambit up`.
 //! - [`csr`], [`ca_client`], [`source`]: asking for certificates; [`cache`]: keeping and renewing them.
 //! - [`certificate`], [`tls`]: a workload's certificate and the mesh's TLS made from it; [`peer`]: who is at the other end.
+//! - [`revocation`]: whom not to believe any more.
 //! - [`grpc`]: the channel to a control plane; [`https`]: TLS for ordinary servers.
 //!
 //! The only crate besides `hbone` that names the TLS library. What an identity may do is `authz`'s question, tunnels are
@@ -17,6 +18,7 @@ pub mod https;
 pub mod issuer;
 pub mod peer;
 pub mod pem;
+pub mod revocation;
 pub mod source;
 pub mod tls;
 pub mod validity;

@@ -5,6 +5,7 @@ use crate::{
     certificate::WorkloadCertificate,
     csr::SigningRequest,
     issuer::Issuer,
+    tls::TlsSettings,
 };
 use futures_util::{FutureExt as _, future::BoxFuture};
 use model::Identity;
@@ -16,20 +17,28 @@ use std::{sync::Arc, time::Duration};
 pub struct IssuerSource {
     issuer: Arc<Issuer>,
     ttl: Duration,
+    tls: TlsSettings,
     clock: Clock,
 }
 
 impl IssuerSource {
     /// A source whose certificates hold for `ttl`.
     pub fn new(issuer: Arc<Issuer>, ttl: Duration, clock: Clock) -> Self {
-        Self { issuer, ttl, clock }
+        Self { issuer, ttl, tls: TlsSettings::default(), clock }
+    }
+
+    /// The same with other settings for the handshakes of its certificates.
+    #[must_use]
+    pub fn with_tls(mut self, tls: TlsSettings) -> Self {
+        self.tls = tls;
+        self
     }
 
     /// A certificate, at once.
     pub fn certificate(&self, identity: &Identity) -> Result<WorkloadCertificate, FetchError> {
         let request = SigningRequest::generate(identity)?;
         let chain = self.issuer.sign(&request.pem, identity, self.ttl, self.clock.now())?;
-        Ok(WorkloadCertificate::from_response(identity, &request.key, &chain, self.clock.clone())?)
+        Ok(WorkloadCertificate::from_response(identity, &request.key, &chain, self.tls.clone(), self.clock.clone())?)
     }
 }
 

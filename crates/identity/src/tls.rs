@@ -4,14 +4,16 @@
 //! handshake. Configurations are built once per certificate by [`crate::WorkloadCertificate`].
 
 mod handshake;
+mod settings;
 pub(crate) mod verify;
 
 pub use handshake::{ClientStream, HandshakeError, ServerStream};
+pub use settings::TlsSettings;
 
 use crate::peer::{self, PeerError};
 use model::Identity;
 use rustls::{
-    CommonState, NamedGroup, SupportedCipherSuite,
+    CommonState, NamedGroup,
     crypto::{CryptoProvider, SupportedKxGroup, aws_lc_rs as provider},
     pki_types::ServerName,
 };
@@ -29,18 +31,8 @@ pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// The protocol of tunnels.
 pub(crate) const H2: &[u8] = b"h2";
 
-/// AES-256 before AES-128, as upstream's; the hybrid post-quantum group before the classic ones.
-pub(crate) static MESH: LazyLock<Arc<CryptoProvider>> = LazyLock::new(|| {
-    let suites: Vec<SupportedCipherSuite> =
-        vec![provider::cipher_suite::TLS13_AES_256_GCM_SHA384, provider::cipher_suite::TLS13_AES_128_GCM_SHA256];
-    let groups: Vec<&'static dyn SupportedKxGroup> = vec![
-        provider::kx_group::X25519MLKEM768,
-        provider::kx_group::X25519,
-        provider::kx_group::SECP256R1,
-        provider::kx_group::SECP384R1,
-    ];
-    Arc::new(CryptoProvider { cipher_suites: suites, kx_groups: groups, ..provider::default_provider() })
-});
+/// The profile without any setting.
+pub(crate) static MESH: LazyLock<Arc<CryptoProvider>> = LazyLock::new(|| TlsSettings::default().provider());
 
 /// The library's own profile, for the servers and clients that speak to things outside the mesh.
 pub(crate) static GENERAL: LazyLock<Arc<CryptoProvider>> = LazyLock::new(|| Arc::new(provider::default_provider()));

@@ -153,7 +153,9 @@ fn bad_answers_are_refused(#[case] fault: &str, #[case] spoil: Spoil) {
     let request = SigningRequest::generate(&identity("web")).unwrap();
     let answer = spoil(&mesh, mesh.answer(&request, &identity("web")));
     let text =
-        WorkloadCertificate::from_response(&identity("web"), &request.key, &answer, clock()).unwrap_err().to_string();
+        WorkloadCertificate::from_response(&identity("web"), &request.key, &answer, TlsSettings::default(), clock())
+            .unwrap_err()
+            .to_string();
     assert!(fault.split('|').any(|fault| text.contains(fault)), "{text}");
 }
 
@@ -163,6 +165,43 @@ fn one_bad_root_does_not_cost_the_others() {
     let request = SigningRequest::generate(&identity("web")).unwrap();
     let mut answer = mesh.answer(&request, &identity("web"));
     answer[1] = format!("{}{}{}", pem::certificate(b"bad"), answer[1], Mesh::new().issuer.roots_pem());
-    let web = WorkloadCertificate::from_response(&identity("web"), &request.key, &answer, clock()).unwrap();
+    let web =
+        WorkloadCertificate::from_response(&identity("web"), &request.key, &answer, TlsSettings::default(), clock())
+            .unwrap();
     assert_eq!(web.roots().len(), 2);
+}
+
+#[rstest]
+#[case::plain(false, false, rustls::ProtocolVersion::TLSv1_3, rustls::NamedGroup::X25519MLKEM768)]
+#[case::tls12_is_only_a_fallback(true, false, rustls::ProtocolVersion::TLSv1_3, rustls::NamedGroup::X25519MLKEM768)]
+#[case::post_quantum(false, true, rustls::ProtocolVersion::TLSv1_3, rustls::NamedGroup::X25519MLKEM768)]
+#[tokio::test]
+async fn settings_widen_or_narrow_the_profile(
+    #[case] tls12: bool,
+    #[case] post_quantum_only: bool,
+    #[case] version: rustls::ProtocolVersion,
+    #[case] group: rustls::NamedGroup,
+) {
+    let mesh = Mesh::new();
+    let db = mesh.certificate(&identity("db"));
+    let settings = TlsSettings { tls12, post_quantum_only, ..TlsSettings::default() };
+    let source = IssuerSource::new(mesh.issuer.clone(), DAY, mesh.clock.clone()).with_tls(settings);
+    let web = source.certificate(&identity("web")).unwrap();
+    let (client, _) = handshake(&web, &[identity("db")], &db).await;
+    let client = client.unwrap();
+    assert_eq!(client.get_ref().1.protocol_version(), Some(version));
+    assert_eq!(tls::key_exchange(client.get_ref().1), Some(group));
+}
+
+#[tokio::test]
+async fn a_revoked_peer_is_refused_from_the_next_handshake_on() {
+    let mesh = Mesh::new();
+    let settings = TlsSettings::default();
+    let source = IssuerSource::new(mesh.issuer.clone(), DAY, mesh.clock.clone()).with_tls(settings.clone());
+    let (web, db) = (mesh.certificate(&identity("web")), source.certificate(&identity("db")).unwrap());
+    let (_, server) = handshake(&web, &[identity("db")], &db).await;
+    let chain = crate::revocation::peer_chain(server.unwrap().get_ref().1);
+    settings.revocations.replace(crate::revocation::RevocationList::of(chain));
+    let (_, server) = handshake(&web, &[identity("db")], &db).await;
+    assert!(server.unwrap_err().to_string().contains("Revoked"));
 }

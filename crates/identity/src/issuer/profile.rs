@@ -7,8 +7,8 @@ use crate::validity::Validity;
 use jiff::Timestamp;
 use model::Identity;
 use rcgen::{
-    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, KeyUsagePurpose,
-    SanType, SerialNumber,
+    BasicConstraints, CertificateParams, CustomExtension, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
+    KeyUsagePurpose, SanType, SerialNumber,
 };
 use std::{net::IpAddr, time::Duration};
 
@@ -70,16 +70,24 @@ pub(super) fn root(organisation: &str, validity: Validity) -> CertificateParams 
     let mut params = base(validity);
     params.distinguished_name.push(DnType::OrganizationName, organisation);
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
     params
 }
 
 fn leaf(validity: Validity) -> CertificateParams {
     let mut params = base(validity);
-    params.is_ca = IsCa::ExplicitNoCa;
+    params.custom_extensions = vec![not_an_authority()];
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature, KeyUsagePurpose::KeyEncipherment];
     params.use_authority_key_identifier_extension = true;
     params
+}
+
+/// Basic constraints that say CA:FALSE. Written by hand, because the library adds a key identifier to its own, which upstream's
+/// certificates do not have and nobody needs.
+fn not_an_authority() -> CustomExtension {
+    let mut extension = CustomExtension::from_oid_content(&[2, 5, 29, 19], vec![0x30, 0]);
+    extension.set_criticality(true);
+    extension
 }
 
 fn base(validity: Validity) -> CertificateParams {

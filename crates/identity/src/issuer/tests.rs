@@ -152,7 +152,7 @@ fn an_intermediate_authority_sends_its_chain() {
     let issuer = Issuer::from_pem(&stored).unwrap();
     let request = SigningRequest::generate(&web()).unwrap();
     let chain = issuer.sign(&request.pem, &web(), DAY, now()).unwrap();
-    assert_eq!(chain[1..], [stored.certificate.clone(), root.roots_pem()]);
+    assert_eq!(chain[1..], [stored.certificate, root.roots_pem()]);
     assert_eq!(Issuer::from_pem(&issuer.to_pem()).unwrap().intermediates, issuer.intermediates);
 }
 
@@ -195,4 +195,35 @@ fn a_group_is_never_dropped_silently() {
     assert!(issuer.client_certificate("dev", &groups[..1], DAY, now()).is_ok());
     let several = issuer.client_certificate("dev", &groups, DAY, now());
     assert!(matches!(several, Err(IssuerError::SeveralGroups(2))));
+}
+
+/// Object identifier and criticality of each extension, in order of identifier.
+fn extensions(der: &[u8]) -> Vec<(String, bool)> {
+    let parsed = validity::parse(der).unwrap();
+    let mut all: Vec<_> = parsed.extensions().iter().map(|one| (one.oid.to_id_string(), one.critical)).collect();
+    all.sort();
+    all
+}
+
+#[test]
+fn certificates_are_made_like_upstreams() {
+    let upstream = |text: &str| pem::certificates(text.as_bytes()).unwrap().remove(0);
+    let their_leaf = upstream(include_str!("../../testdata/upstream-leaf.pem"));
+    let their_root = upstream(include_str!("../../testdata/upstream-root.pem"));
+    let ours = Issuer::self_signed("cluster.local", KeyKind::Rsa2048, now()).unwrap();
+    let request = SigningRequest::generate(&web()).unwrap();
+    let leaf = leaf(&ours.sign(&request.pem, &web(), DAY, now()).unwrap());
+    assert_eq!(extensions(&leaf), extensions(&their_leaf));
+    assert_eq!(extensions(&ours.roots[0]), extensions(&their_root));
+    for (ours, theirs) in [(&leaf, &their_leaf), (&ours.roots[0], &their_root)] {
+        let (ours, theirs) = (validity::parse(ours).unwrap(), validity::parse(theirs).unwrap());
+        assert_eq!(ours.key_usage().unwrap(), theirs.key_usage().unwrap());
+        assert_eq!(ours.extended_key_usage().unwrap(), theirs.extended_key_usage().unwrap());
+        assert_eq!(ours.basic_constraints().unwrap(), theirs.basic_constraints().unwrap());
+        assert_eq!(ours.issuer().to_string(), theirs.issuer().to_string());
+        assert_eq!(ours.subject().to_string(), theirs.subject().to_string());
+        assert_eq!(ours.signature_algorithm, theirs.signature_algorithm);
+        assert_eq!(ours.public_key().algorithm, theirs.public_key().algorithm);
+    }
+    assert!(leads_to_root(&[&their_leaf], &[their_root]));
 }

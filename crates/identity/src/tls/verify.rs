@@ -5,6 +5,7 @@
 
 use crate::{
     peer::{self, PeerError},
+    revocation::Revocations,
     tls::MESH,
     validity,
 };
@@ -43,18 +44,21 @@ impl Usage {
     }
 }
 
-/// The roots that came with our own certificate.
-pub(crate) struct Trust(Vec<TrustAnchor<'static>>);
+/// The roots that came with our own certificate, and what has been revoked since.
+pub(crate) struct Trust {
+    anchors: Vec<TrustAnchor<'static>>,
+    revocations: Revocations,
+}
 
 impl fmt::Debug for Trust {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Trust({} roots)", self.0.len())
+        write!(f, "Trust({} roots)", self.anchors.len())
     }
 }
 
 impl Trust {
     /// The roots that can be read; the others are logged and left out.
-    pub(crate) fn new(roots: &[CertificateDer<'static>]) -> Self {
+    pub(crate) fn new(roots: &[CertificateDer<'static>], revocations: Revocations) -> Self {
         let anchor = |root| match webpki::anchor_from_trusted_cert(root) {
             Ok(anchor) => Some(anchor.to_owned()),
             Err(error) => {
@@ -62,11 +66,11 @@ impl Trust {
                 None
             }
         };
-        Self(roots.iter().filter_map(anchor).collect())
+        Self { anchors: roots.iter().filter_map(anchor).collect(), revocations }
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.anchors.is_empty()
     }
 
     /// Checks a chain for a usage at a time, and gives the identity it proves.
@@ -83,7 +87,7 @@ impl Trust {
         let path = EndEntityCert::try_from(leaf).and_then(|leaf| {
             leaf.verify_for_usage(
                 MESH.signature_verification_algorithms.all,
-                &self.0,
+                &self.anchors,
                 intermediates,
                 now,
                 usage.key_usage(),
@@ -94,6 +98,9 @@ impl Trust {
         });
         path.map_err(chain_error)?;
         says_its_purpose(leaf)?;
+        if self.revocations.includes(leaf, intermediates) {
+            return Err(Error::InvalidCertificate(CertificateError::Revoked));
+        }
         peer::peer_identity(std::slice::from_ref(leaf)).map_err(identity_error)
     }
 }

@@ -80,7 +80,7 @@ fn both_directions_refuse_the_same_leaves(#[case] fault: &str, #[case] change: C
     change(&mut params);
     let key = KeyPair::generate().unwrap();
     let leaf = params.signed_by(&key, &authority.issuer).unwrap().der().clone();
-    let trust = Trust::new(std::slice::from_ref(&authority.root));
+    let trust = Trust::new(std::slice::from_ref(&authority.root), Revocations::default());
     for usage in [Usage::Server, Usage::Client] {
         let verified = trust.verify(&leaf, &[], usage, now());
         match &verified {
@@ -100,7 +100,10 @@ fn a_purpose_is_for_one_direction(#[case] purpose: Eku, #[case] usage: Usage, #[
     let mut params = good();
     params.extended_key_usages = vec![purpose];
     let leaf = params.signed_by(&KeyPair::generate().unwrap(), &authority.issuer).unwrap().der().clone();
-    assert_eq!(Trust::new(&[authority.root]).verify(&leaf, &[], usage, now()).is_ok(), accepted);
+    assert_eq!(
+        Trust::new(&[authority.root], Revocations::default()).verify(&leaf, &[], usage, now()).is_ok(),
+        accepted
+    );
 }
 
 #[test]
@@ -109,13 +112,13 @@ fn a_chain_must_lead_to_a_root_of_ours() {
     let key = KeyPair::generate().unwrap();
     let foreign = good().signed_by(&key, &other.issuer).unwrap().der().clone();
     let self_signed = good().self_signed(&key).unwrap().der().clone();
-    let trust = Trust::new(&[ours.root]);
+    let trust = Trust::new(&[ours.root], Revocations::default());
     for leaf in [foreign, self_signed] {
         let sent_with_its_root = [other.root.clone()];
         assert!(trust.verify(&leaf, &[], Usage::Client, now()).is_err());
         assert!(trust.verify(&leaf, &sent_with_its_root, Usage::Client, now()).is_err());
     }
-    let none = Trust::new(&[]);
+    let none = Trust::new(&[], Revocations::default());
     assert!(none.is_empty());
 }
 
@@ -130,7 +133,7 @@ fn intermediates_are_followed_within_bounds() {
     let middle = params.signed_by(&key, &authority.issuer).unwrap().der().clone();
     let issuer = Issuer::new(params, key);
     let leaf = good().signed_by(&KeyPair::generate().unwrap(), &issuer).unwrap().der().clone();
-    let trust = Trust::new(&[authority.root]);
+    let trust = Trust::new(&[authority.root], Revocations::default());
     assert!(trust.verify(&leaf, &[], Usage::Server, now()).is_err());
     assert!(trust.verify(&leaf, std::slice::from_ref(&middle), Usage::Server, now()).is_ok());
     let flood = vec![middle; peer::MAX_CHAIN];
@@ -141,7 +144,7 @@ fn intermediates_are_followed_within_bounds() {
 fn any_changed_byte_is_noticed_and_none_panics() {
     let authority = authority();
     let leaf = good().signed_by(&KeyPair::generate().unwrap(), &authority.issuer).unwrap().der().to_vec();
-    let trust = Trust::new(&[authority.root]);
+    let trust = Trust::new(&[authority.root], Revocations::default());
     for at in 0..leaf.len() {
         let mut changed = leaf.clone();
         changed[at] ^= 0x55;
@@ -156,7 +159,7 @@ fn any_changed_byte_is_noticed_and_none_panics() {
 fn a_server_must_be_expected_and_a_client_of_our_domain() {
     let web: Identity = WEB.parse().unwrap();
     let db: Identity = "spiffe://cluster.local/ns/shop/sa/db".parse().unwrap();
-    let trust = Arc::new(Trust::new(&[]));
+    let trust = Arc::new(Trust::new(&[], Revocations::default()));
     let server = |expected: &[Identity]| ExpectedServer { trust: trust.clone(), expected: expected.into() };
     assert!(server(&[db.clone(), web.clone()]).check(&web).is_ok());
     assert!(server(&[]).check(&web).is_err(), "nobody is expected");
