@@ -122,12 +122,19 @@ fn watch_signals(shutdown: Shutdown) -> Result<(), BoxError> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     tokio::spawn(async move {
         loop {
+            // A command that took no interest in the wish is simply ended.
+            let nobody_listens = Arc::strong_count(&shutdown.wish) == 1;
             let second = shutdown.is_triggered();
             tokio::select! {
-                _ = terminate.recv() => tracing::info!("received SIGTERM, shutting down"),
+                _ = terminate.recv() => {
+                    if nobody_listens {
+                        leave_at_once(SignalKind::terminate());
+                    }
+                    tracing::info!("received SIGTERM, shutting down");
+                }
                 _ = interrupt.recv() => {
-                    if second {
-                        leave_at_once();
+                    if nobody_listens || second {
+                        leave_at_once(SignalKind::interrupt());
                     }
                     tracing::info!("received SIGINT, shutting down; once more to leave at once");
                 }
@@ -138,9 +145,9 @@ fn watch_signals(shutdown: Shutdown) -> Result<(), BoxError> {
     Ok(())
 }
 
-#[expect(clippy::exit, reason = "the user asked twice: nothing may hold the process any longer")]
-fn leave_at_once() -> ! {
-    std::process::exit(130)
+#[expect(clippy::exit, reason = "nothing may hold the process any longer")]
+fn leave_at_once(because_of: SignalKind) -> ! {
+    std::process::exit(128 + because_of.as_raw_value())
 }
 
 /// Many connections need many files; the soft limit is for programs that still use `select`.
