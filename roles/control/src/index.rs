@@ -106,7 +106,7 @@ impl State {
 mod tests {
     use super::*;
     use crate::settings::Mesh;
-    use api::{AuthorizationPolicy, Pod, Resource};
+    use api::{AuthorizationPolicy, Pod};
     use serde_json::json;
     use telemetry::metrics::{Registry, control::Control};
     use tokio::sync::oneshot;

@@ -159,17 +159,16 @@ mod tests {
     #[test]
     fn only_what_is_new_is_said() {
         let now: Timestamp = "2026-11-21T10:00:00Z".parse().unwrap();
-        let change = |verdict: Option<&Verdict>, held: Option<&Condition>| {
-            super::change("ZtunnelAccepted", verdict, held, 2, now)
-        };
-        assert_eq!(change(Some(&verdict(true)), Some(&held("True", 2))), None);
-        assert_eq!(change(None, None), None);
-        assert_eq!(change(None, Some(&held("True", 2))), Some(json!({})));
+        let said =
+            |verdict: Option<&Verdict>, held: Option<&Condition>| change("ZtunnelAccepted", verdict, held, 2, now);
+        assert_eq!(said(Some(&verdict(true)), Some(&held("True", 2))), None);
+        assert_eq!(said(None, None), None);
+        assert_eq!(said(None, Some(&held("True", 2))), Some(json!({})));
 
-        let newer = change(Some(&verdict(true)), Some(&held("True", 1))).unwrap();
+        let newer = said(Some(&verdict(true)), Some(&held("True", 1))).unwrap();
         assert_eq!(newer["conditions"][0]["observedGeneration"], 2);
         assert_eq!(newer["conditions"][0]["lastTransitionTime"], "2026-01-01T00:00:00Z");
-        let flipped = change(Some(&verdict(false)), Some(&held("True", 2))).unwrap();
+        let flipped = said(Some(&verdict(false)), Some(&held("True", 2))).unwrap();
         assert_eq!(flipped["conditions"][0]["status"], "False");
         assert_eq!(flipped["conditions"][0]["lastTransitionTime"], "2026-11-21T10:00:00Z");
     }
