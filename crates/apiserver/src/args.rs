@@ -1,8 +1,13 @@
 //! The command line of the `apiserver` role.
 
-use std::net::{IpAddr, SocketAddr};
+use crate::pki;
+use crate::server::{Config, Error, Server, Storage};
+use runtime::process::{self, Threads};
+use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::os::fd::RawFd;
 use std::path::PathBuf;
+
+type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// Serve the embedded Kubernetes API
 #[derive(clap::Args, Clone, Debug)]
@@ -30,7 +35,61 @@ pub struct Args {
     pub service_account_issuer: String,
 }
 
+impl Args {
+    fn listeners(&self) -> Result<Vec<TcpListener>, BoxError> {
+        let mut listeners = Vec::new();
+        for address in &self.listen {
+            let bound = TcpListener::bind(address);
+            listeners.push(bound.map_err(|source| Error::Listen { address: address.to_string(), source })?);
+        }
+        for fd in &self.listen_fd {
+            listeners.push(linux::inherited_fd(*fd)?.into());
+        }
+        if listeners.is_empty() {
+            return Err("nothing to listen on: give --listen ADDRESS or --listen-fd FD".into());
+        }
+        Ok(listeners)
+    }
+
+    /// The address that pods reach this server at.
+    fn advertised(&self, listeners: &[TcpListener]) -> Option<SocketAddr> {
+        let first = listeners.first().and_then(|listener| listener.local_addr().ok());
+        match self.advertise_address {
+            Some(address) => Some(SocketAddr::new(address, first.map_or(6443, |first| first.port()))),
+            None => first.filter(|first| !first.ip().is_unspecified()),
+        }
+    }
+
+    /// The addresses that a new certificate is good for.
+    fn names(&self, advertised: Option<SocketAddr>) -> Vec<IpAddr> {
+        let service = std::net::Ipv4Addr::from(u32::from(self.service_cluster_ip_range.network()) + 1);
+        let mut addresses: Vec<IpAddr> = vec![service.into(), [127, 0, 0, 1].into()];
+        addresses.extend(self.listen.iter().map(SocketAddr::ip).filter(|address| !address.is_unspecified()));
+        addresses.extend(advertised.map(|advertised| advertised.ip()));
+        addresses.dedup();
+        addresses
+    }
+}
+
 /// Runs the API server until it is told to stop.
-pub fn main(_args: Args) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
-    unimplemented!()
+pub fn main(args: Args) -> Result<(), BoxError> {
+    process::run("apiserver", Threads::PerCore, async |shutdown| {
+        let listeners = args.listeners()?;
+        let advertise = args.advertised(&listeners);
+        let pki = pki::open(&args.pki, &args.names(advertise))?;
+        let storage = match args.state.as_str() {
+            "memory" => Storage::Memory,
+            folder => Storage::Directory(folder.into()),
+        };
+        let server = Server::new(Config {
+            storage,
+            tls: Some(pki.tls),
+            token_key: Some(pki.token_key),
+            issuer: args.service_account_issuer.clone(),
+            admin_token: None,
+            service_range: args.service_cluster_ip_range,
+            advertise,
+        })?;
+        Ok(server.serve(listeners, shutdown.triggered()).await?)
+    })
 }

@@ -1,0 +1,114 @@
+//! What can be done to resources: one request in, one reply out. Nothing here waits or touches a socket.
+
+mod delete;
+mod fields;
+mod read;
+mod write;
+
+pub(crate) use delete::{DeleteOptions, delete, delete_collection, remove};
+pub(crate) use fields::{Strictness, admit_fields};
+pub(crate) use read::{get, list, present, view_one, watch};
+pub(crate) use write::{Context, create, create_object, patch, update, update_object};
+
+use crate::authn::User;
+use crate::catalog::Kind;
+use crate::request::negotiate::Form;
+use crate::request::query::Query;
+use crate::request::route::Target;
+use crate::status::{Result, Status};
+use crate::store::Key;
+use crate::watch::Watcher;
+use bytes::Bytes;
+use serde_json::Value;
+
+/// A request about a resource.
+#[derive(Clone, Debug)]
+pub(crate) struct Request {
+    pub(crate) target: Target,
+    pub(crate) kind: Kind,
+    pub(crate) query: Query,
+    pub(crate) form: Form,
+    pub(crate) caller: User,
+    pub(crate) content_type: String,
+    pub(crate) user_agent: String,
+    pub(crate) body: Bytes,
+}
+
+impl Request {
+    /// Where the object of this request lives.
+    pub(crate) fn key(&self) -> Key {
+        self.key_of(&self.target.name)
+    }
+
+    /// Where an object of this request's kind and namespace lives.
+    pub(crate) fn key_of(&self, name: &str) -> Key {
+        Key::new(&self.kind.resource.storage, self.namespace(), name)
+    }
+
+    /// The namespace, empty for cluster-wide kinds.
+    pub(crate) fn namespace(&self) -> &str {
+        if self.kind.resource.namespaced { &self.target.namespace } else { "" }
+    }
+
+    pub(crate) fn dry_run(&self) -> bool {
+        self.query.get("dryRun") == "All"
+    }
+
+    /// Who is named as the owner of what this request changes.
+    pub(crate) fn manager(&self) -> String {
+        match self.query.get("fieldManager") {
+            "" => match self.user_agent.split('/').next() {
+                None | Some("") => "unknown".into(),
+                Some(name) => name.chars().take(128).collect(),
+            },
+            name => name.to_owned(),
+        }
+    }
+
+    pub(crate) fn not_found(&self) -> Status {
+        Status::not_found(&self.kind.resource.group, &self.kind.resource.plural, &self.target.name)
+    }
+
+    /// The body as JSON.
+    pub(crate) fn json(&self) -> Result<Value> {
+        serde_json::from_slice(&self.body).map_err(|error| {
+            Status::bad_request(format!("the body of the request was in an unknown format - not JSON: {error}"))
+        })
+    }
+}
+
+/// What is sent back.
+#[derive(Debug)]
+pub(crate) struct Reply {
+    pub(crate) code: u16,
+    pub(crate) body: Body,
+    pub(crate) warnings: Vec<String>,
+}
+
+/// The body of a reply.
+#[derive(Debug)]
+pub(crate) enum Body {
+    Json(Value),
+    /// JSON under a media type of its own.
+    Typed(&'static str, Value),
+    Text(String),
+    Watch(Box<Watcher>),
+}
+
+impl Reply {
+    pub(crate) fn ok(value: Value) -> Self {
+        Self::with(200, value)
+    }
+
+    pub(crate) fn with(code: u16, value: Value) -> Self {
+        Self { code, body: Body::Json(value), warnings: Vec::new() }
+    }
+
+    pub(crate) fn text(code: u16, text: impl Into<String>) -> Self {
+        Self { code, body: Body::Text(text.into()), warnings: Vec::new() }
+    }
+
+    pub(crate) fn refused(status: &Status) -> Self {
+        Self::with(status.code(), status.json())
+    }
+}
