@@ -132,7 +132,7 @@ mod tests {
         });
         let text = to_string(&value).unwrap();
         assert_eq!(read_value(&text).unwrap(), value, "{text}");
-        let text = to_documents(&[value.clone(), value.clone()]).unwrap();
+        let text = to_documents(&[value.clone(), value]).unwrap();
         assert_eq!(read_documents(text.as_bytes()).unwrap().len(), 2);
     }
 

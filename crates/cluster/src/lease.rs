@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::client::Client;
-use crate::error::{Error, Result};
+use crate::error::Result;
 
 /// Which lease, for whom, and how it is kept.
 #[derive(Clone, Debug)]
@@ -144,7 +144,7 @@ async fn attempt(client: &Client, election: &Election, seen: &mut Seen) -> Resul
             Ok(true)
         }
         Err(error) if error.is_conflict() || error.is_already_exists() => Ok(false),
-        Err(error) => Err(Error::from(error)),
+        Err(error) => Err(error),
     }
 }
 

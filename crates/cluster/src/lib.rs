@@ -24,5 +24,5 @@ pub use lease::{Election, Leadership};
 pub use manifest::Applied;
 pub use object::{DeleteOptions, Patch};
 pub use path::Scope;
-pub use pod::{LogOptions, PortForward, Process};
+pub use pod::{LogOptions, Output, PortForward, Process};
 pub use store::{Change, Changes, ObjectKey, Rejected, Store};

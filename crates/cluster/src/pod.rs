@@ -4,7 +4,7 @@ use api::Pod;
 use http::{Method, Request};
 use k8s_openapi::api::core::v1::Pod as KubePod;
 use kube::api::{AttachParams, LogParams};
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 
 use crate::client::Client;
 use crate::error::{Error, Result};
@@ -112,6 +112,49 @@ impl Client {
         let request = Request::builder().method(Method::GET).uri(path).body(Vec::new());
         let request = request.map_err(|error| Error::from_kube(action.clone(), kube::Error::HttpError(error)))?;
         self.kube.request_text(request).await.map_err(|error| Error::from_kube(action, error))
+    }
+}
+
+/// What a command in a container wrote, output before complaints, and whether it succeeded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Output {
+    /// Exit status 0.
+    pub success: bool,
+    /// Everything it wrote.
+    pub text: String,
+}
+
+impl Output {
+    /// The last line that says something.
+    pub fn last_line(&self) -> &str {
+        self.text.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or("(nothing)")
+    }
+}
+
+impl Client {
+    /// Runs a command in a pod's only container to its end.
+    pub async fn run(&self, namespace: &str, pod: &str, command: &[&str]) -> Result<Output> {
+        let command: Vec<String> = command.iter().map(|word| (*word).to_owned()).collect();
+        let mut process = self.exec(namespace, pod, None, &command).await?;
+        let (mut text, mut complaints) = (Vec::new(), Vec::new());
+        let (read, complained) =
+            tokio::join!(process.output.read_to_end(&mut text), process.error_output.read_to_end(&mut complaints));
+        if let Err(error) = read.and(complained) {
+            return Err(Error::Stream { action: process.action, message: error.to_string() });
+        }
+        text.extend(complaints);
+        let success = process.finish().await.is_ok();
+        Ok(Output { success, text: String::from_utf8_lossy(&text).into_owned() })
+    }
+
+    /// The log of a pod's only container so far.
+    pub async fn log(&self, namespace: &str, pod: &str) -> Result<String> {
+        let mut text = String::new();
+        let stream = self.logs(namespace, pod, &LogOptions::default()).await?;
+        let read = futures_util::AsyncReadExt::read_to_string(&mut std::pin::pin!(stream), &mut text).await;
+        let action = named::<Pod>("read the log of", namespace, pod);
+        read.map_err(|error| Error::Stream { action, message: error.to_string() })?;
+        Ok(text)
     }
 }
 

@@ -101,10 +101,8 @@ pub(crate) struct Service {
     pub(crate) endpoints: BTreeMap<String, Endpoint>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) subject_alt_names: Vec<String>,
-    #[serde(skip_serializing_if = "String::is_empty")]
     pub(crate) ip_families: String,
     pub(crate) canonical: bool,
-    #[serde(skip_serializing_if = "String::is_empty")]
     pub(crate) visibility: String,
 }
 

@@ -18,26 +18,23 @@ fn passes(filter: Option<&String>, value: &str) -> bool {
     filter.is_none_or(|wanted| wanted == value)
 }
 
-/// Workloads by namespace, name and node.
+/// Workloads in the dump's own order, which is by uid: that is how programs get them.
 pub(crate) fn workloads<'a>(dump: &'a Dump, filter: &WorkloadFilter) -> Vec<&'a Workload> {
-    let mut workloads: Vec<_> = dump
-        .workloads
-        .iter()
-        .filter(|workload| {
-            let has_address =
-                |address: &String| workload.workload_ips.contains(address) || workload.hostname == *address;
-            filter.address.as_ref().is_none_or(has_address)
-                && passes(filter.namespace.as_ref(), &workload.namespace)
-                && passes(filter.node.as_ref(), &workload.node)
-                && passes(filter.name.as_ref(), &workload.name)
-        })
-        .collect();
-    workloads.sort_by(|a, b| (&a.namespace, &a.name, &a.node).cmp(&(&b.namespace, &b.name, &b.node)));
-    workloads
+    let wanted = |workload: &&Workload| {
+        let has_address = |address: &String| workload.workload_ips.contains(address) || workload.hostname == *address;
+        filter.address.as_ref().is_none_or(has_address)
+            && passes(filter.namespace.as_ref(), &workload.namespace)
+            && passes(filter.node.as_ref(), &workload.node)
+            && passes(filter.name.as_ref(), &workload.name)
+    };
+    dump.workloads.iter().filter(wanted).collect()
 }
 
+/// Workloads by namespace, name and node.
 pub(crate) fn workload_table(dump: &Dump, workloads: &[&Workload]) -> Table {
     let mut table = Table::new(1, &["NAMESPACE", "POD NAME", "ADDRESS", "NODE", "WAYPOINT", "PROTOCOL"]);
+    let mut workloads = workloads.to_vec();
+    workloads.sort_by(|a, b| (&a.namespace, &a.name, &a.node).cmp(&(&b.namespace, &b.name, &b.node)));
     for workload in workloads {
         let address =
             if workload.workload_ips.is_empty() { workload.hostname.clone() } else { workload.workload_ips.join(",") };
