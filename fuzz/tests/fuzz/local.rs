@@ -1,0 +1,33 @@
+//! What comes from programs of the same node, and from its links.
+
+use crate::text;
+use cni::Call;
+use linux::packet::Frame;
+
+#[test]
+fn plugin_calls() {
+    let document =
+        br#"{"cniVersion":"1.0.0","name":"k8s","type":"istio-cni","prevResult":{"cniVersion":"1.0.0","ips":[]}}"#;
+    fuzz::run("plugin_calls", &[document], |bytes| {
+        for command in ["ADD", "DEL", "CHECK", "VERSION"] {
+            let call =
+                Call { command: command.to_owned(), netns: text(bytes), args: text(bytes), document: text(bytes) };
+            let (printed, _) = cni::answer(&call, |_, _| Ok(()));
+            assert!(printed.is_empty() || serde_json::from_str::<serde_json::Value>(&printed).is_ok(), "{printed}");
+        }
+    });
+}
+
+#[test]
+fn frames() {
+    let mut frame = vec![0; 14];
+    frame[12..14].copy_from_slice(&[0x08, 0x00]);
+    frame.extend([0x45, 0, 0, 41, 0, 0, 0, 0, 64, 6, 0, 0, 10, 0, 0, 1, 10, 0, 0, 2]);
+    frame.extend([0x1f, 0x90, 0x3a, 0x98, 0, 0, 0, 0, 0, 0, 0, 0, 0x50, 2, 0, 0, 0, 0, 0, 0, b'x']);
+    fuzz::run("frames", &[&frame], |bytes| {
+        let frame = Frame { bytes: bytes.to_vec() };
+        if let Some(segment) = frame.segment() {
+            segment.looks_like_tls();
+        }
+    });
+}
