@@ -107,9 +107,9 @@ async fn prefetches_run_in_parallel_within_the_limit_and_connections_overtake_th
 async fn a_certificate_is_renewed_around_its_half_life_and_the_new_one_is_served() {
     let bench = Bench::new(&[]);
     let old = bench.certificates.get(&identity("web")).await.unwrap();
-    bench.pass(TTL * 4 / 10).await;
+    bench.pass(TTL * 3 / 10).await;
     assert_eq!(bench.fetches(), 1, "too early");
-    bench.pass(TTL * 2 / 10).await;
+    bench.pass(TTL * 3 / 10).await;
     assert_eq!(bench.fetches(), 2);
     let new = bench.certificates.get(&identity("web")).await.unwrap();
     assert_ne!(new.chain()[0].serial, old.chain()[0].serial);
