@@ -27,5 +27,3 @@ pub use verdict::{Subject, Verdict, Verdicts};
 pub use view::View;
 pub use waypoint::{Binding, Refusal, Traffic, bind};
 
-#[cfg(test)]
-mod tests;
