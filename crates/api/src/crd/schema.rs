@@ -5,7 +5,7 @@ use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, SchemaGenerator};
 use serde_json::{Map, Value, json};
 
-use super::kinds::{Kind, Schema};
+use super::kind::{Kind, Schema};
 
 /// Mark of a field that a writer must give, though reading does without it.
 const REQUIRED: &str = "x-required";

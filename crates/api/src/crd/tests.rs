@@ -1,3 +1,5 @@
+//! Definitions that an API server accepts, and that say what our types say.
+
 use std::collections::HashSet;
 
 use super::*;
