@@ -142,23 +142,25 @@ impl Channel {
 
     /// An open connection: the present one, or a new one if that has ended.
     async fn sender(&self) -> Result<SendRequest<Body>, ChannelError> {
-        let mut last = None;
-        for _ in 0..2 {
-            let connecting = self.connecting();
-            let opened = match connecting.clone().await {
-                Ok(mut sender) => match sender.ready().await {
-                    Ok(()) => return Ok(sender),
-                    Err(reason) => self.failed(reason),
-                },
-                Err(error) => {
-                    self.forget(&connecting);
-                    return Err(error);
-                }
-            };
-            self.forget(&connecting);
-            last = Some(opened);
+        match self.open_sender().await {
+            // It ended since it was last used; the second one is new.
+            Err(ChannelError::Request { .. }) => self.open_sender().await,
+            other => other,
         }
-        Err(last.unwrap_or_else(|| ChannelError::BadName(self.endpoint.host.clone())))
+    }
+
+    async fn open_sender(&self) -> Result<SendRequest<Body>, ChannelError> {
+        let connecting = self.connecting();
+        let opened = async {
+            let mut sender = connecting.clone().await?;
+            sender.ready().await.map_err(|reason| self.failed(reason))?;
+            Ok(sender)
+        };
+        let opened = opened.await;
+        if opened.is_err() {
+            self.forget(&connecting);
+        }
+        opened
     }
 
     /// The attempt under way or done; at most one at a time, shared by all who wait.

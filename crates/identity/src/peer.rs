@@ -47,6 +47,9 @@ pub enum PeerError {
     /// The certificate's key may not sign a handshake.
     #[error("the key usage of the peer's certificate does not include digital signatures")]
     NoDigitalSignature,
+    /// The certificate does not limit what it is for.
+    #[error("the peer's certificate does not say what it is for (no extended key usage)")]
+    NoPurpose,
 }
 
 /// The one identity of the leaf of a chain.
@@ -63,11 +66,15 @@ pub fn peer_identity(chain: &[CertificateDer<'_>]) -> Result<Identity, PeerError
     identity(&leaf)
 }
 
-/// Checks that a certificate is a workload's: not an authority's, and good for signing handshakes.
+/// Checks that a certificate is a workload's: not an authority's, good for signing handshakes, and made for
+/// something (for what exactly, the chain's verification knows).
 fn workload_usage(leaf: &X509Certificate<'_>) -> Result<(), PeerError> {
     let unreadable = |error: x509_parser::error::X509Error| UnreadableCertificate(error.to_string());
     if leaf.basic_constraints().map_err(unreadable)?.is_some_and(|constraints| constraints.value.ca) {
         return Err(PeerError::Authority);
+    }
+    if leaf.extended_key_usage().map_err(unreadable)?.is_none() {
+        return Err(PeerError::NoPurpose);
     }
     match leaf.key_usage().map_err(unreadable)? {
         Some(usage) if usage.value.key_cert_sign() || usage.value.crl_sign() => Err(PeerError::Authority),

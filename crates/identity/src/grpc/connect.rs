@@ -44,7 +44,7 @@ pub(super) async fn connect(options: &ChannelOptions, endpoint: &Endpoint) -> Re
         .await
         .map_err(fail("in the HTTP/2 handshake"))?;
     let address = endpoint.authority.clone();
-    tokio::spawn(async move {
+    runtime::task::spawn("control plane connection", async move {
         if let Err(error) = connection.await {
             tracing::debug!(%address, "connection to the control plane ended: {error}");
         }

@@ -7,7 +7,6 @@ use crate::{
     peer::{self, PeerError},
     revocation::Revocations,
     tls::MESH,
-    validity,
 };
 use model::{Identity, Str};
 use rustls::{
@@ -25,7 +24,7 @@ const SERVER_AUTH: &[u8] = &[0x2b, 6, 1, 5, 5, 7, 3, 1];
 /// id-kp-clientAuth.
 const CLIENT_AUTH: &[u8] = &[0x2b, 6, 1, 5, 5, 7, 3, 2];
 
-/// What the peer's certificate must be good for. A leaf that does not say what it is for is good for nothing; an
+/// What the peer's certificate must be good for. That a leaf says what it is for is [`peer::peer_identity`]'s check; an
 /// intermediate need not say it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Usage {
@@ -97,7 +96,6 @@ impl Trust {
             .map(|_| ())
         });
         path.map_err(chain_error)?;
-        says_its_purpose(leaf)?;
         if self.revocations.includes(leaf, intermediates) {
             return Err(Error::InvalidCertificate(CertificateError::Revoked));
         }
@@ -215,14 +213,6 @@ impl ClientCertVerifier for TrustedClient {
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         MESH.signature_verification_algorithms.supported_schemes()
-    }
-}
-
-fn says_its_purpose(leaf: &CertificateDer<'_>) -> Result<(), Error> {
-    let parsed = validity::parse(leaf).map_err(|error| identity_error(error.into()))?;
-    match parsed.extended_key_usage() {
-        Ok(Some(_)) => Ok(()),
-        _ => Err(Error::InvalidCertificate(CertificateError::InvalidPurpose)),
     }
 }
 

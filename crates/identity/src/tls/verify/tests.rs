@@ -68,7 +68,7 @@ type Change = fn(&mut CertificateParams);
 #[case::short_uri("not an identity", |p: &mut CertificateParams| p.subject_alt_names = vec![uri("spiffe://cluster.local/ns/shop")])]
 #[case::long_uri("not an identity", |p: &mut CertificateParams| p.subject_alt_names = vec![uri(&format!("{WEB}{}", "x".repeat(4_000)))])]
 #[case::upper_case_domain("not an identity", |p: &mut CertificateParams| p.subject_alt_names = vec![uri("spiffe://CLUSTER.local/ns/shop/sa/web")])]
-#[case::no_purpose("InvalidPurpose", |p: &mut CertificateParams| p.extended_key_usages.clear())]
+#[case::no_purpose("does not say what it is for", |p: &mut CertificateParams| p.extended_key_usages.clear())]
 #[case::other_purpose("InvalidPurpose", |p: &mut CertificateParams| p.extended_key_usages = vec![Eku::CodeSigning])]
 #[case::authority("invalid", |p: &mut CertificateParams| p.is_ca = IsCa::Ca(BasicConstraints::Unconstrained))]
 #[case::may_sign_certificates("authority", |p: &mut CertificateParams| p.key_usages.push(Ku::KeyCertSign))]
