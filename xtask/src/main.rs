@@ -2,6 +2,7 @@
 
 mod cargo;
 mod r#gen;
+mod slowest;
 mod test;
 mod tidy;
 
@@ -69,12 +70,12 @@ fn run(verb: Verb) -> Result<()> {
     let root = root();
     let cargo = Cargo::new(&root);
     match verb {
-        Verb::Test(args) => test::run(&cargo, &args),
+        Verb::Test(args) => test::run(&root, &cargo, &args),
         Verb::Check => check(&root, &cargo),
         Verb::Tidy => tidy::run(&root, &cargo),
         Verb::Ci => {
             check(&root, &cargo)?;
-            test::run(&cargo, &test::Args::default())?;
+            test::run(&root, &cargo, &test::Args::default())?;
             fuzz(&cargo, &Fuzz { target: None, seconds: 5 })
         }
         Verb::Fuzz(args) => fuzz(&cargo, &args),

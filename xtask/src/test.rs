@@ -3,10 +3,11 @@
 //! The mesh tests (`mesh` is part of their names) start the real binary in network namespaces of their own and need root; they are
 //! left out only when that is asked for.
 
-use crate::cargo::Cargo;
+use crate::{cargo::Cargo, slowest};
 use anyhow::{Context, Result, bail};
 use std::{
     io::{BufRead, BufReader},
+    path::Path,
     process::Stdio,
 };
 
@@ -19,7 +20,7 @@ pub(crate) struct Args {
     filter: Option<String>,
 }
 
-pub(crate) fn run(cargo: &Cargo, args: &Args) -> Result<()> {
+pub(crate) fn run(root: &Path, cargo: &Cargo, args: &Args) -> Result<()> {
     if !args.no_mesh && !is_root() {
         bail!(
             "the mesh tests make network namespaces, which takes root: run `sudo -E cargo xtask test`, \
@@ -28,7 +29,7 @@ pub(crate) fn run(cargo: &Cargo, args: &Args) -> Result<()> {
     }
     let mut counts = Counts::default();
     // Always the whole workspace: a choice of packages is a choice of features, and other features build everything anew.
-    let kinds: [&[&str]; 3] = [&["--lib", "--bins"], &["--doc"], &["--test", "*"]];
+    let kinds: [&[&str]; 3] = [&["--lib", "--bins", "--timings"], &["--doc"], &["--test", "*"]];
     let mut complete = true;
     for kind in kinds {
         let mut words = [&["test", "--workspace", "--no-fail-fast"], kind].concat();
@@ -40,6 +41,7 @@ pub(crate) fn run(cargo: &Cargo, args: &Args) -> Result<()> {
         }
         complete &= suite(cargo, &words, &mut counts)?;
     }
+    slowest::print(root);
     println!("{} passed, {} failed", counts.passed, counts.failed);
     if !complete || counts.failed > 0 {
         bail!("some tests failed; the runners' lines above name them");
