@@ -35,6 +35,7 @@ pub(crate) struct Args {
 
 /// Runs all controllers until told to stop.
 pub(crate) fn main(args: Args) -> Result<(), AnyError> {
+    let _log = telemetry::log::init_from_env()?;
     runtime::run("controllers", Threads::Many(2), |shutdown| run(args, shutdown))
 }
 

@@ -46,6 +46,7 @@ pub(crate) struct Args {
 
 /// Answers until told to stop.
 pub(crate) fn main(args: Args) -> Result<(), AnyError> {
+    let _log = telemetry::log::init_from_env()?;
     runtime::run("dns", Threads::Many(2), |shutdown| run(args, shutdown))
 }
 

@@ -80,6 +80,7 @@ pub(crate) struct Args {
 
 /// Runs the node until it is told to stop.
 pub(crate) fn main(args: Args) -> Result<(), AnyError> {
+    let _log = telemetry::log::init_from_env()?;
     runtime::run("node", Threads::Many(2), |shutdown| run(args, shutdown))
 }
 

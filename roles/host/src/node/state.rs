@@ -175,4 +175,4 @@ pub(super) fn is_sidecar(container: &Container) -> bool {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
