@@ -9,7 +9,7 @@ use crate::proxy;
 use crate::request::negotiate::{self, Form};
 use crate::request::query::{Query, decode};
 use crate::request::route::{Route, Target};
-use crate::schema::openapi;
+use crate::schema::{openapi, wire};
 use crate::status::{Result, Status};
 use crate::verbs::{self, Body, Reply, Request};
 use crate::{discovery, reviews, subresources};
@@ -204,10 +204,10 @@ impl Job {
     }
 }
 
-/// Bodies are JSON; patches name their own format.
+/// Bodies are JSON or, for built-in kinds, the binary encoding; patches name their own format.
 fn check_media(request: &Request, verb: &str) -> Result<()> {
     let media = request.content_type.split(';').next().unwrap_or_default().trim();
-    if request.body.is_empty() || verb == "patch" || matches!(media, "" | "application/json") {
+    if request.body.is_empty() || verb == "patch" || matches!(media, "" | "application/json" | wire::MEDIA) {
         return Ok(());
     }
     Err(Status::unsupported_media(format!(

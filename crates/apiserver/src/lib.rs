@@ -7,7 +7,8 @@
 //! scheduler and kubelets are clients of this API like everybody else.
 //!
 //! Known limits: CEL rules of custom resources are not evaluated, versions of a custom resource differ in `apiVersion` alone
-//! (no conversion), admission webhooks are not called, bodies are JSON only, and lists are always of the present.
+//! (no conversion), admission webhooks are not called, answers are JSON only (the binary encoding is
+//! read, for built-in kinds), and lists are always of the present.
 
 mod admission;
 mod api;

@@ -103,6 +103,7 @@ impl Status {
         self.0.code
     }
 
+    #[cfg(test)]
     pub(crate) fn message(&self) -> &str {
         &self.0.message
     }

@@ -36,11 +36,6 @@ impl User {
         Self { name: name.into(), groups, ..Self::default() }
     }
 
-    /// This process itself.
-    pub(crate) fn itself() -> Self {
-        Self::authenticated("system:apiserver", [MASTERS.to_owned()])
-    }
-
     pub(crate) fn is_anonymous(&self) -> bool {
         self.groups.iter().any(|group| group == UNAUTHENTICATED)
     }

@@ -35,17 +35,8 @@ pub(super) fn keys(pairs: impl IntoIterator<Item = (String, Value)>) -> String {
 }
 
 impl Set {
-    /// The set of one point.
-    pub(super) fn leaf() -> Self {
-        Self { member: true, children: BTreeMap::new() }
-    }
-
     pub(super) fn is_empty(&self) -> bool {
         !self.member && self.children.values().all(Self::is_empty)
-    }
-
-    pub(super) fn child(&mut self, element: String) -> &mut Self {
-        self.children.entry(element).or_default()
     }
 
     /// Puts a set at a path element, unless it is empty.

@@ -1,7 +1,6 @@
 //! Server-side apply as Kubernetes does it.
 
 use super::*;
-use crate::authn::User;
 use crate::catalog::Catalog;
 use crate::object::Object;
 use rstest::rstest;
@@ -11,7 +10,6 @@ fn context(manager: &str) -> Context {
     Context {
         kind: Catalog::built_in().find("apps", "v1", "deployments").unwrap(),
         namespace: "a".into(),
-        user: User::itself(),
         manager: manager.into(),
         subresource: String::new(),
         dry_run: false,

@@ -1,5 +1,6 @@
 //! Reads `data/types.txt`: the fields of the built-in kinds, written one per line (its first lines tell the form).
 
+use super::wire::Number;
 use super::{Form, List, Merge, Schema};
 use indexmap::IndexMap;
 use serde_json::Value;
@@ -93,7 +94,12 @@ impl Reader<'_> {
         let mut words = text.split(' ');
         let name = words.next().unwrap_or_default();
         let schema = self.expression(words.next().unwrap_or_default())?;
-        let words: Vec<&str> = words.collect();
+        let mut words: Vec<&str> = words.collect();
+        if let Some(number) = words.first().and_then(|word| word.strip_prefix('#')) {
+            let number = Number::parse(name, number);
+            owner.wire.push(number.ok_or_else(|| TableError::Word { line, word: words[0].to_owned() })?);
+            words.remove(0);
+        }
         let schema = if words.iter().all(|word| *word == "required") && default.is_none() {
             schema
         } else {
@@ -160,7 +166,7 @@ mod tests {
     fn the_built_in_table_tells_how_lists_merge() {
         let pod = &types()["core.v1.Pod"];
         let containers = pod.at("spec.containers");
-        assert_eq!(containers.map_keys(), Some(&["name".to_owned()][..]));
+        assert_eq!(containers.list, List::Map(vec!["name".into()]));
         assert_eq!(containers.merge, Some(Merge { key: Some("name".into()) }));
         assert_eq!(pod.at("spec.containers.[].ports").element_default("protocol"), Some(&Value::from("TCP")));
         assert!(pod.at("spec.nodeSelector").atomic_map);

@@ -1,7 +1,8 @@
 //! What a kind's fields are: one shape for built-in kinds (from `data/types.txt`) and custom resources (structural schemas).
 //!
 //! A [`Schema`] is a tree shared by reference. The walks over it live beside it: [`prune`] drops and reports what is not
-//! declared, [`defaults`] fills in, [`validate`] checks values, [`openapi`] prints it for clients. How lists and maps merge is
+//! declared, [`defaults`] fills in, [`validate`] checks values, [`openapi`] prints it for clients,
+//! [`wire`] reads the binary encoding. How lists and maps merge is
 //! said here and done in `patch` and `apply`.
 
 pub(crate) mod builtin;
@@ -10,6 +11,7 @@ pub(crate) mod openapi;
 pub(crate) mod prune;
 pub(crate) mod structural;
 pub(crate) mod validate;
+pub(crate) mod wire;
 
 use indexmap::IndexMap;
 use serde_json::Value;
@@ -72,6 +74,8 @@ pub(crate) struct Schema {
     pub(crate) retain_keys: bool,
     pub(crate) limits: Limits,
     pub(crate) logic: Logic,
+    /// How its fields are numbered in the binary encoding.
+    pub(crate) wire: Vec<wire::Number>,
 }
 
 /// Bounds on a value.
@@ -116,14 +120,6 @@ impl Schema {
     /// The schema of a field of an object.
     pub(crate) fn field(&self, name: &str) -> Option<&Arc<Self>> {
         self.properties.get(name).or(self.additional.as_ref())
-    }
-
-    /// The keys by which elements of this list are told apart, when it is a list of objects that merges.
-    pub(crate) fn map_keys(&self) -> Option<&[String]> {
-        match &self.list {
-            List::Map(keys) => Some(keys),
-            _ => None,
-        }
     }
 
     /// The default of a map key that an element leaves out.

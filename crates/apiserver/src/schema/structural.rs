@@ -153,6 +153,7 @@ fn schema(value: &Value, path: &str, depth: usize, inside_logic: bool) -> Result
             one_of: reader.each("oneOf", rule)?,
             not,
         },
+        wire: Vec::new(),
     })
 }
 

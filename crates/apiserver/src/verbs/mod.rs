@@ -15,11 +15,13 @@ use crate::catalog::Kind;
 use crate::request::negotiate::Form;
 use crate::request::query::Query;
 use crate::request::route::Target;
+use crate::schema::{Schema, builtin, wire};
 use crate::status::{Result, Status};
 use crate::store::Key;
 use crate::watch::Watcher;
 use bytes::Bytes;
 use serde_json::Value;
+use std::sync::Arc;
 
 /// A request about a resource.
 #[derive(Clone, Debug)]
@@ -65,12 +67,32 @@ impl Request {
         }
     }
 
+    /// The schema of what a binary body says it is.
+    fn encoded_kind(&self, name: &str) -> Option<Arc<Schema>> {
+        let block = match name {
+            "DeleteOptions" => "meta.v1.DeleteOptions",
+            "Scale" => "autoscaling.v1.Scale",
+            "TokenRequest" => "authentication.v1.TokenRequest",
+            "Eviction" => "policy.v1.Eviction",
+            "Binding" => "core.v1.Binding",
+            _ => {
+                return (self.kind.resource.kind == name && !self.kind.is_custom())
+                    .then(|| Arc::clone(self.kind.schema()));
+            }
+        };
+        builtin::types().get(block).cloned()
+    }
+
     pub(crate) fn not_found(&self) -> Status {
         Status::not_found(&self.kind.resource.group, &self.kind.resource.plural, &self.target.name)
     }
 
-    /// The body as JSON.
+    /// The body as JSON, whichever encoding it came in.
     pub(crate) fn json(&self) -> Result<Value> {
+        if self.content_type.starts_with(wire::MEDIA) {
+            let decoded = wire::decode(&self.body, |kind| self.encoded_kind(kind));
+            return decoded.map_err(|error| Status::bad_request(error.to_string()));
+        }
         serde_json::from_slice(&self.body).map_err(|error| {
             Status::bad_request(format!("the body of the request was in an unknown format - not JSON: {error}"))
         })
@@ -106,9 +128,5 @@ impl Reply {
 
     pub(crate) fn text(code: u16, text: impl Into<String>) -> Self {
         Self { code, body: Body::Text(text.into()), warnings: Vec::new() }
-    }
-
-    pub(crate) fn refused(status: &Status) -> Self {
-        Self::with(status.code(), status.json())
     }
 }

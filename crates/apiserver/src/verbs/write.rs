@@ -4,7 +4,6 @@ use super::fields::{self, Strictness, admit_fields};
 use super::{Reply, Request, view_one};
 use crate::admission;
 use crate::api::Api;
-use crate::authn::User;
 use crate::catalog::Kind;
 use crate::crd;
 use crate::events;
@@ -27,7 +26,6 @@ const NAME_ATTEMPTS: usize = 8;
 pub(crate) struct Context {
     pub(crate) kind: Kind,
     pub(crate) namespace: String,
-    pub(crate) user: User,
     pub(crate) manager: String,
     pub(crate) subresource: String,
     pub(crate) dry_run: bool,
@@ -38,7 +36,6 @@ impl Context {
         Self {
             kind: request.kind.clone(),
             namespace: request.namespace().to_owned(),
-            user: request.caller.clone(),
             manager: request.manager(),
             subresource: request.target.subresource.clone(),
             dry_run: request.dry_run(),
@@ -50,7 +47,6 @@ impl Context {
         Self {
             kind,
             namespace: namespace.to_owned(),
-            user: User::itself(),
             manager: "apiserver".into(),
             subresource: String::new(),
             dry_run: false,
