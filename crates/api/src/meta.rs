@@ -49,7 +49,9 @@ object! {
     #[derive(JsonSchema)]
     pub struct Condition {
         #[serde(rename = "type")]
+        #[schemars(extend("x-required" = true))]
         type_: String,
+        #[schemars(extend("x-required" = true))]
         status: String,
         // istiod writes the number as text.
         #[serde(deserialize_with = "crate::int_or_string::number")]

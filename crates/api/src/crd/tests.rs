@@ -35,6 +35,11 @@ fn every_schema_is_structural() {
                 for key in ["$ref", "title", "oneOf", "allOf", "const", "definitions"] {
                     assert!(schema[key].is_null(), "{path} has {key}: {schema}");
                 }
+                // An API server refuses a map whose keys may be missing.
+                for key in schema["x-kubernetes-list-map-keys"].as_array().into_iter().flatten() {
+                    let required = schema["items"]["required"].as_array();
+                    assert!(required.is_some_and(|required| required.contains(key)), "{path} is a map by {key}");
+                }
                 assert!(schema["enum"].as_array().is_none_or(|values| values.iter().all(Value::is_string)), "{path}");
             });
         }

@@ -39,9 +39,9 @@ object! {
     /// What a gateway accepts connections for.
     #[derive(JsonSchema)]
     pub struct Listener {
-        #[schemars(extend("x-required" = true), length(min = 1, max = 253))]
+        #[schemars(extend("x-required" = true, "pattern" = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$"), length(min = 1, max = 253))]
         name: String,
-        #[schemars(length(min = 1, max = 253))]
+        #[schemars(extend("pattern" = r"^(\*\.)?[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$"), length(min = 1, max = 253))]
         hostname: String,
         #[schemars(extend("x-required" = true), range(min = 1, max = 65535))]
         port: i32,
