@@ -8,6 +8,7 @@ use crate::lab;
 
 /// Recorded: a pod `zds` of namespace `shop` is added, then deleted; the proxy's word each time.
 const ADD: &str = "0a3b0a2430633139356565312d386565662d343264322d623062372d62323266613634366363633412130a037a6473120473686f701a06636c69656e74";
+const UID: &str = "0c195ee1-8eef-42d2-b0b7-b22fa646ccc4";
 const DELETE: &str = "1226122430633139356565312d386565662d343264322d623062372d623232666136343663636334";
 const CONTENT: &str = "0a00";
 
@@ -22,7 +23,7 @@ fn bytes(hex: &str) -> Vec<u8> {
 
 fn recorded() -> Workload {
     Workload {
-        uid: "0c195ee1-8eef-42d2-b0b7-b22fa646ccc4".to_owned(),
+        uid: UID.to_owned(),
         name: "zds".to_owned(),
         namespace: "shop".to_owned(),
         service_account: "client".to_owned(),
@@ -91,7 +92,7 @@ async fn as_recorded() {
         assert_eq!(proxy.hear(DELETE).await.fds.len(), 0);
         proxy.say(CONTENT).await;
     };
-    tokio::join!(agent.proxies.delete(&recorded().uid), side);
+    tokio::join!(agent.proxies.delete(UID), side);
 }
 
 #[tokio::test]
@@ -133,7 +134,7 @@ async fn additions_go_to_the_newest_and_deletions_to_all() {
             proxy.say(CONTENT).await;
         }
     };
-    tokio::join!(agent.proxies.delete(&recorded().uid), both);
+    tokio::join!(agent.proxies.delete(UID), both);
     // The newest leaves before it has answered: the one before is asked.
     let leave = async {
         new.hear(ADD).await;
