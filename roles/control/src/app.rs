@@ -45,7 +45,8 @@ struct Plane {
     shutdown: Shutdown,
 }
 
-async fn run(args: Args, shutdown: Shutdown) -> Result<(), BoxError> {
+/// Runs the control plane in the present runtime until `shutdown`.
+pub async fn run(args: Args, shutdown: Shutdown) -> Result<(), BoxError> {
     let mut registry = Registry::new("pilot", VERSION);
     let metrics = Control::register(&mut registry, VERSION);
     let source = match &args.kubeconfig {

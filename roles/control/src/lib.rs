@@ -19,5 +19,5 @@ pub mod settings;
 pub mod source;
 pub mod status;
 
-pub use app::main;
+pub use app::{main, run};
 pub use args::{Args, OptionalAddress};

@@ -26,4 +26,3 @@ pub use touch::{Dirty, HostOwnerOf, Kind, Source};
 pub use verdict::{Subject, Verdict, Verdicts};
 pub use view::View;
 pub use waypoint::{Binding, Refusal, Traffic, bind};
-

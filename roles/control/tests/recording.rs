@@ -1,6 +1,6 @@
 //! The objects of a recorded cluster resolve to what its control plane sent, field for field.
 
-use api::{Resource, type_meta};
+use api::type_meta;
 use control::{
     resolve::{Changes, Kind, Resolver},
     settings::Mesh,

@@ -1,0 +1,302 @@
+//! The whole control plane against the embedded API: what a node proxy is served, what it is signed, what is written back.
+
+use api::{
+    AuthorizationPolicy, ConfigMap, Namespace, ObjectMeta, Pod, Resource, Secret, Service, ServiceAccount, ServiceEntry,
+};
+use clap::Parser;
+use cluster::{Client, Source};
+use http::{HeaderMap, HeaderName, HeaderValue};
+use identity::{
+    CaClient, CertificateSource,
+    grpc::{Channel, ChannelOptions, RootSource, TokenSource},
+};
+use model::{Identity, Str};
+use parking_lot::Mutex;
+use runtime::{Shutdown, clock::Clock};
+use serde_json::{Value, json};
+use std::{
+    collections::BTreeMap,
+    future::Future,
+    net::TcpListener,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+use tokio::sync::watch;
+use xds::{
+    client::{Batch, Change, Config, Rejection, Sink},
+    wds::Address,
+};
+
+#[derive(Parser)]
+struct Command {
+    #[command(flatten)]
+    args: control::Args,
+}
+
+struct World {
+    client: Client,
+    grpc: u16,
+    http: u16,
+    shutdown: Shutdown,
+    _folder: tempfile::TempDir,
+}
+
+fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+/// An API server with the mesh's kinds and some objects, and a control plane on it.
+async fn world() -> World {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let config = apiserver::Config { admin_token: Some("admin".to_owned()), ..apiserver::Config::default() };
+    let shutdown = Shutdown::new();
+    let (server, wish) = (apiserver::Server::new(config).unwrap(), shutdown.clone());
+    tokio::spawn(async move { server.serve(vec![listener], wish.triggered()).await });
+    let kubeconfig = json!({
+        "apiVersion": "v1", "kind": "Config", "current-context": "test",
+        "clusters": [{"name": "test", "cluster": {"server": format!("http://{address}")}}],
+        "users": [{"name": "test", "user": {"token": "admin"}}],
+        "contexts": [{"name": "test", "context": {"cluster": "test", "user": "test"}}],
+    })
+    .to_string();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("kubeconfig");
+    std::fs::write(&path, &kubeconfig).unwrap();
+    let client = Client::connect(&Source::Text(kubeconfig)).await.unwrap();
+    client.apply_manifests(api::crds(), "test", "").await.unwrap();
+    for namespace in ["istio-system", "shop"] {
+        create::<Namespace>(&client, "", namespace, json!({})).await;
+    }
+    let (grpc, http) = (free_port(), free_port());
+    let flags = [
+        format!("--kubeconfig={}", path.display()),
+        format!("--secureGRPCAddr=127.0.0.1:{grpc}"),
+        format!("--httpAddr=127.0.0.1:{http}"),
+        format!("--monitoringAddr=127.0.0.1:{}", free_port()),
+        format!("--httpsAddr=127.0.0.1:{}", free_port()),
+        "--grpcAddr=".to_owned(),
+        "--leader-election=false".to_owned(),
+    ];
+    let args = Command::parse_from(std::iter::once("control".to_owned()).chain(flags)).args;
+    tokio::spawn(control::run(args, shutdown.clone()));
+    World { client, grpc, http, shutdown, _folder: folder }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        self.shutdown.trigger();
+    }
+}
+
+async fn create<T: Resource>(client: &Client, namespace: &str, name: &str, rest: Value) -> T {
+    let mut object = rest;
+    object["metadata"]["namespace"] = namespace.into();
+    object["metadata"]["name"] = name.into();
+    let object = T::from_value(object).unwrap();
+    client.apply(&object, "test").await.unwrap()
+}
+
+/// A running pod of an account of the same name.
+async fn pod(client: &Client, namespace: &str, name: &str, node: &str, address: &str) -> Pod {
+    let metadata = ObjectMeta::named(namespace, name);
+    client.apply(&ServiceAccount { metadata, ..ServiceAccount::default() }, "test").await.unwrap();
+    let spec = json!({"serviceAccountName": name, "nodeName": node, "containers": [{"name": "c", "image": "i"}]});
+    let labels = json!({"labels": {"app": name}});
+    create::<Pod>(client, namespace, name, json!({"metadata": labels, "spec": spec})).await;
+    let status = json!({
+        "phase": "Running", "podIP": address, "podIPs": [{"ip": address}],
+        "conditions": [{"type": "Ready", "status": "True"}],
+    });
+    client.apply_status::<Pod>(namespace, name, status, "kubelet").await.unwrap()
+}
+
+/// Asks until there is an answer.
+async fn eventually<T, F: Future<Output = Option<T>>>(what: &str, mut ask: impl FnMut() -> F) -> T {
+    let started = Instant::now();
+    loop {
+        if let Some(found) = ask().await {
+            return found;
+        }
+        assert!(started.elapsed() < Duration::from_secs(20), "{what} did not come");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+impl World {
+    async fn channel(&self, account: &str, bound: Option<&Pod>) -> Channel {
+        let roots = eventually("the roots", || async {
+            let map = self.client.find::<ConfigMap>("istio-system", "istio-ca-root-cert").await.unwrap()?;
+            map.data.get("root-cert.pem").cloned()
+        })
+        .await;
+        let audiences = ["istio-ca".to_owned()];
+        let token = self.client.token_request("istio-system", account, &audiences, None, bound).await.unwrap().token;
+        let clusterid = (HeaderName::from_static("clusterid"), HeaderValue::from_static("Kubernetes"));
+        Channel::new(ChannelOptions {
+            address: format!("https://127.0.0.1:{}", self.grpc),
+            root: RootSource::Inline(roots),
+            alternative_hostname: Some("istiod.istio-system.svc".to_owned()),
+            token: TokenSource::Literal(token),
+            headers: HeaderMap::from_iter([clusterid]),
+        })
+        .unwrap()
+    }
+}
+
+/// What a proxy holds.
+#[derive(Clone, Default)]
+struct Held {
+    addresses: Arc<Mutex<BTreeMap<Str, Address>>>,
+    policies: Arc<Mutex<BTreeMap<Str, model::Authorization>>>,
+    changed: Arc<watch::Sender<u64>>,
+}
+
+impl Sink for Held {
+    fn apply(&mut self, batch: Batch) -> Vec<Rejection> {
+        fn absorb<T>(held: &Mutex<BTreeMap<Str, T>>, changes: Vec<Change<T>>, name: impl Fn(&T) -> Str) {
+            let mut held = held.lock();
+            for change in changes {
+                match change {
+                    Change::Upsert(value) => held.insert(name(&value), value),
+                    Change::Remove(name) => held.remove(&name),
+                };
+            }
+        }
+        match batch {
+            Batch::Addresses(changes) => absorb(&self.addresses, changes, Address::name),
+            Batch::Authorizations(changes) => absorb(&self.policies, changes, model::Authorization::key),
+        }
+        self.changed.send_modify(|count| *count += 1);
+        Vec::new()
+    }
+}
+
+impl Held {
+    async fn until(&self, what: &str, holds: impl Fn(&Self) -> bool) {
+        let mut changed = self.changed.subscribe();
+        let wait = changed.wait_for(|_| holds(self));
+        assert!(tokio::time::timeout(Duration::from_secs(20), wait).await.is_ok(), "{what} did not come");
+    }
+
+    fn has(&self, name: &str) -> bool {
+        self.addresses.lock().contains_key(name)
+    }
+}
+
+fn node() -> proto::core::Node {
+    let text = |text: &str| prost_types::Value { kind: Some(prost_types::value::Kind::StringValue(text.to_owned())) };
+    let fields = [("NAMESPACE".to_owned(), text("istio-system")), ("NODE_NAME".to_owned(), text("n1"))];
+    proto::core::Node {
+        id: "ztunnel~10.244.1.2~ztunnel.istio-system~istio-system.svc.cluster.local".to_owned(),
+        metadata: Some(prost_types::Struct { fields: fields.into() }),
+        ..proto::core::Node::default()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_proxy_is_served_and_signed() {
+    let world = world().await;
+    let ztunnel = pod(&world.client, "istio-system", "ztunnel", "n1", "10.244.1.2").await;
+    pod(&world.client, "shop", "web", "n1", "10.244.1.3").await;
+    let spec = json!({"selector": {"app": "web"}, "ports": [{"name": "http", "port": 80, "targetPort": 8080}]});
+    create::<Service>(&world.client, "shop", "web", json!({"spec": spec})).await;
+
+    let channel = world.channel("ztunnel", Some(&ztunnel)).await;
+    let held = Held::default();
+    let (client, mut handle) = xds::client::Client::new(Config::new(node()), held.clone());
+    let (xds_channel, proxy) = (channel.clone(), held.clone());
+    tokio::spawn(client.run(move || std::future::ready(Ok::<_, std::convert::Infallible>(xds_channel.clone()))));
+    tokio::time::timeout(Duration::from_secs(20), handle.synced.wait_for(|synced| *synced)).await.unwrap().unwrap();
+    proxy.until("the pod", |held| held.has("Kubernetes//Pod/shop/web")).await;
+    proxy.until("the service", |held| held.has("shop/web.shop.svc.cluster.local")).await;
+
+    // A policy acts within a second of its making, and the status says that it does.
+    let spec = json!({"selector": {"matchLabels": {"app": "web"}}, "action": "DENY", "rules": [{}]});
+    let made = Instant::now();
+    create::<AuthorizationPolicy>(&world.client, "shop", "deny", json!({"spec": spec})).await;
+    proxy.until("the policy", |held| held.policies.lock().contains_key("shop/deny")).await;
+    assert!(made.elapsed() < Duration::from_secs(1), "{:?}", made.elapsed());
+    let is_named = |held: &Held| {
+        let addresses = held.addresses.lock();
+        let Some(Address::Workload(web)) = addresses.get("Kubernetes//Pod/shop/web") else { return false };
+        web.authorization_policies == ["shop/deny".into()]
+    };
+    proxy.until("the policy's name at the workload", is_named).await;
+    let condition = eventually("the policy's condition", || async {
+        let policy: AuthorizationPolicy = world.client.get("shop", "deny").await.unwrap();
+        policy.status.conditions.into_iter().find(|condition| condition.type_ == "ZtunnelAccepted")
+    })
+    .await;
+    assert_eq!((condition.status.as_str(), condition.reason.as_str()), ("True", "Accepted"));
+
+    // The proxy gets the certificates of the pods on its node, at once even if one has only just come; and no others.
+    let authority = CaClient::new(channel, Duration::from_secs(3600), true, Clock::system());
+    let of = |account: &str| Identity::new("cluster.local", "shop", account).unwrap();
+    let certificate = authority.fetch(&of("web")).await.unwrap();
+    assert_eq!(*certificate.identity(), of("web"));
+    pod(&world.client, "shop", "late", "n1", "10.244.1.4").await;
+    authority.fetch(&of("late")).await.unwrap();
+    pod(&world.client, "shop", "far", "n2", "10.244.2.4").await;
+    assert!(authority.fetch(&of("far")).await.is_err());
+
+    // Somebody else's token asks in vain, and so does one that is not bound to a pod.
+    for (account, bound) in [("ztunnel", None), ("default", None)] {
+        create::<ServiceAccount>(&world.client, "istio-system", account, json!({})).await;
+        let other =
+            CaClient::new(world.channel(account, bound).await, Duration::from_secs(3600), true, Clock::system());
+        assert!(other.fetch(&of("web")).await.is_err(), "{account}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_cluster_gets_roots_addresses_and_pages() {
+    let world = world().await;
+    let spec = json!({"hosts": ["ext.example.com"], "resolution": "DNS", "ports": [{"number": 443, "name": "tls", "protocol": "TLS"}]});
+    create::<ServiceEntry>(&world.client, "shop", "ext", json!({"spec": spec})).await;
+    let addresses = eventually("allocated addresses", || async {
+        let entry: ServiceEntry = world.client.get("shop", "ext").await.unwrap();
+        (!entry.status.addresses.is_empty()).then_some(entry.status.addresses)
+    })
+    .await;
+    let values: Vec<_> = addresses.iter().map(|address| address.value.as_str()).collect();
+    assert_eq!(values, ["240.240.0.1", "2001:2::1"]);
+
+    let secret: Secret = eventually("the authority's secret", || async {
+        world.client.find::<Secret>("istio-system", "istio-ca-secret").await.unwrap()
+    })
+    .await;
+    let root = String::from_utf8(secret.bytes("root-cert.pem").unwrap()).unwrap();
+    // A namespace that comes later gets the roots as well, and gets them back when they are taken away.
+    create::<Namespace>(&world.client, "", "later", json!({})).await;
+    for _ in 0..2 {
+        let held = eventually("the later namespace's roots", || async {
+            world.client.find::<ConfigMap>("later", "istio-ca-root-cert").await.unwrap()
+        })
+        .await;
+        assert_eq!(held.data["root-cert.pem"], root);
+        world
+            .client
+            .delete::<ConfigMap>("later", "istio-ca-root-cert", &cluster::DeleteOptions::default())
+            .await
+            .unwrap();
+    }
+
+    let ready = eventually("readiness", || async {
+        let page = page(world.http, "/ready").await;
+        page.starts_with("HTTP/1.1 200").then_some(page)
+    });
+    ready.await;
+    assert!(page(world.http, "/debug/ambientz").await.contains("ext.example.com"));
+    assert!(page(world.http, "/metrics").await.contains("pilot_info{"));
+}
+
+async fn page(port: u16, path: &str) -> String {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let Ok(mut stream) = tokio::net::TcpStream::connect(("127.0.0.1", port)).await else { return String::new() };
+    let request = format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    answer
+}
