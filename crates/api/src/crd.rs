@@ -1,8 +1,8 @@
 //! Our own kinds, described to an API server: CustomResourceDefinitions for istio.io and Gateway API.
 //!
-//! [`kinds`] is the table of names, versions and columns; [`schema`] turns our types into the structural schemas that
-//! Kubernetes asks for. The kinds that we keep as written have a schema that says only "an object":
-//! see [`Kind::schema`] in the table for which ones.
+//! [`KINDS`] is the table of names, versions and columns. The schemas of AuthorizationPolicy, PeerAuthentication,
+//! ServiceEntry, WorkloadEntry, WorkloadGroup, GatewayClass and Gateway are derived from our types, in the structural form
+//! that Kubernetes asks for; those of all other kinds say only "an object" and keep what was written ([`Schema::AsWritten`]).
 
 mod kind;
 mod kinds;
