@@ -67,7 +67,10 @@ pub(crate) fn main() -> Result<(), crate::AnyError> {
     }
 }
 
-fn answer(variable: impl Fn(&str) -> Option<String>, config: &[u8]) -> Result<Option<serde_json::Value>, Error> {
+pub(crate) fn answer(
+    variable: impl Fn(&str) -> Option<String>,
+    config: &[u8],
+) -> Result<Option<serde_json::Value>, Error> {
     let request = Request::read(variable, config)?;
     match request.command {
         Command::Version => Ok(Some(protocol::version_answer(&request.version))),

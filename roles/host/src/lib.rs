@@ -9,6 +9,8 @@ pub mod app;
 mod cni;
 mod controllers;
 mod dns;
+#[cfg(test)]
+mod lab;
 mod node;
 mod pause;
 mod service;

@@ -12,7 +12,7 @@ mod environment;
 mod fields;
 mod image;
 mod log;
-mod network;
+pub(crate) mod network;
 mod objects;
 mod pod;
 mod prepare;

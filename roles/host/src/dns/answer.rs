@@ -52,7 +52,9 @@ impl Responder {
         }
         let name = query.name().to_lowercase();
         if !self.domain.zone_of(&name) || query.query_class() != DNSClass::IN {
-            return Outcome::Forward;
+            // A single label is what is left of a search for a short name: nobody outside knows it.
+            let short = name.num_labels() == 1 && !matches!(query.query_type(), RecordType::NS | RecordType::SOA);
+            return if short { refuse(&request, ResponseCode::NXDomain) } else { Outcome::Forward };
         }
         Outcome::Answer(self.answer(&request, query, &name))
     }
@@ -236,6 +238,7 @@ mod tests {
     fn other_names_are_asked_upstream() {
         let message = question("example.com.", RecordType::A).to_vec().unwrap();
         assert!(matches!(responder().respond(&message), Outcome::Forward));
+        assert_eq!(ask("nosuch.", RecordType::A).metadata.response_code, ResponseCode::NXDomain);
     }
 
     #[rstest::rstest]

@@ -5,6 +5,9 @@
 //! a tmpfs: the folder above it is covered by one in which everything else shows through, so the machine's own file
 //! system is never written to for that. Directly below `/` nothing can be covered, so new mount paths start at an
 //! existing folder.
+//!
+//! A container's processes share its process group, and end with its first one; a program that leaves the group (a
+//! daemon in a session of its own) lives on until the whole node's world ends.
 
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;

@@ -39,7 +39,7 @@ pub(super) fn own_address() -> Result<Option<(u32, Ipv4Addr)>, linux::Error> {
 
 /// Makes the node a router, with a route for service addresses: they are translated before any packet leaves, but the
 /// kernel first wants to know a way.
-pub(super) fn set_up(interface: u32, address: Ipv4Addr, services: IpNet) -> Result<(), linux::Error> {
+pub(crate) fn set_up(interface: u32, address: Ipv4Addr, services: IpNet) -> Result<(), linux::Error> {
     let here = NetNs::current()?;
     for (name, value) in [
         ("net.ipv4.ip_forward", "1"),

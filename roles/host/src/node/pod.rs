@@ -56,7 +56,7 @@ pub(super) async fn run(context: Arc<Context>, pod: Arc<Pod>, mut updates: watch
     let (happenings, mut happened) = mpsc::channel(64);
     let pod = volumes::with_service_account(Pod::clone(&pod));
     let publisher = Publisher::start(context.clone(), &pod);
-    let state = PodState { started: Some(now()), ..PodState::default() };
+    let state = PodState::begin(&pod, now());
     let mut life =
         Life { context, pod, state, sandbox: None, objects: None, running: BTreeMap::new(), happenings, publisher };
     let (connecting, preparing) = life.set_up();

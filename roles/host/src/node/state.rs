@@ -77,6 +77,30 @@ pub(super) fn back_off(crashes: u32) -> Duration {
 }
 
 impl PodState {
+    /// What a pod begins with: nothing, or what its status tells of an earlier life of this node. Containers that ran
+    /// then ended with the node, so the next start is a restart.
+    pub(super) fn begin(pod: &Pod, now: Time) -> Self {
+        let status = &pod.status;
+        let mut state = Self { started: Some(status.start_time.unwrap_or(now)), ..Self::default() };
+        for known in status.init_container_statuses.iter().chain(&status.container_statuses) {
+            if known.container_id.is_empty() {
+                continue;
+            }
+            let record = state.record(&known.name);
+            record.restarts = known.restart_count;
+            record.last = Some(Ended {
+                code: 137,
+                signal: 9,
+                reason: "ContainerStatusUnknown",
+                message: "The container ended with its node.".to_owned(),
+                started_at: known.state.running.as_ref().and_then(|running| running.started_at).unwrap_or(now),
+                finished_at: now,
+                id: known.container_id.clone(),
+            });
+        }
+        state
+    }
+
     pub(super) fn record(&mut self, name: &str) -> &mut Record {
         self.containers.entry(name.to_owned()).or_default()
     }

@@ -168,6 +168,7 @@ async fn keep_daemons(
 
 /// Rolls every Deployment forward.
 pub(in crate::controllers) async fn deployments(view: View) {
+    let recorder = Recorder::new(view.client.clone(), "deployment-controller", "");
     let (mut deployments, mut sets) = (view.deployments.version(), view.replica_sets.version());
     let mut acted: Pending<(String, String)> = Pending::default();
     loop {
@@ -191,7 +192,7 @@ pub(in crate::controllers) async fn deployments(view: View) {
                 continue;
             }
             let sets = owned.get(uid).cloned().unwrap_or_default();
-            let outcome = roll(&view.client, &deployment, &sets, &mut acted).await;
+            let outcome = roll(&view.client, &recorder, &deployment, &sets, &mut acted).await;
             waiting |= outcome.as_ref().is_ok_and(|progressing| *progressing);
             failed |= report("deployment not rolled", outcome.map(drop));
         }
@@ -203,6 +204,7 @@ pub(in crate::controllers) async fn deployments(view: View) {
 /// Takes the next steps of one Deployment; says whether it is still on its way.
 async fn roll(
     client: &Client,
+    recorder: &Recorder,
     deployment: &Deployment,
     sets: &[Arc<ReplicaSet>],
     acted: &mut Pending<(String, String)>,
@@ -218,13 +220,18 @@ async fn roll(
     };
     for step in plan.steps {
         match step {
-            deployment::Step::Create(set) => create_set(client, deployment, &set, acted).await?,
+            deployment::Step::Create(set) => {
+                create_set(client, deployment, &set, acted).await?;
+                scaled(recorder, deployment, set.name(), 0, set.spec.replicas.unwrap_or(1));
+            }
             deployment::Step::Scale { name, replicas, annotations } => {
                 let annotations: serde_json::Map<_, _> =
                     annotations.into_iter().map(|(key, value)| (key, value.into())).collect();
                 let patch = json!({ "metadata": { "annotations": annotations }, "spec": { "replicas": replicas } });
                 client.patch::<ReplicaSet>(namespace, &name, Patch::Merge(patch)).await?;
                 acted.add((format!("{uid}/{name}"), version(&name)));
+                let before = sets.iter().find(|set| set.name() == name).and_then(|set| set.spec.replicas);
+                scaled(recorder, deployment, &name, before.unwrap_or(1), replicas);
             }
             deployment::Step::Delete { name } => {
                 client.delete::<ReplicaSet>(namespace, &name, &DeleteOptions::default()).await?;
@@ -239,6 +246,16 @@ async fn roll(
     write_status(client, deployment, &deployment.status, &plan.status).await?;
     let wanted = deployment.spec.replicas.unwrap_or(1);
     Ok(plan.status.updated_replicas != wanted || plan.status.available_replicas != wanted)
+}
+
+fn scaled(recorder: &Recorder, deployment: &Deployment, set: &str, before: i32, after: i32) {
+    let way = match after.cmp(&before) {
+        std::cmp::Ordering::Less => "down",
+        std::cmp::Ordering::Equal => return,
+        std::cmp::Ordering::Greater => "up",
+    };
+    let message = format!("Scaled {way} replica set {set} from {before} to {after}");
+    tell(recorder, deployment, EventKind::Normal, "ScalingReplicaSet", message);
 }
 
 async fn create_set(

@@ -13,7 +13,8 @@ use hyper_util::rt::TokioIo;
 use tokio::sync::Mutex;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
-use tokio_tungstenite::tungstenite::protocol::{Message, Role, WebSocketConfig};
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
+use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Message, Role, WebSocketConfig};
 
 use super::{Reply, text};
 
@@ -93,7 +94,9 @@ impl Sender {
     /// Says goodbye.
     pub(super) async fn close(&self) {
         let mut sink = self.0.lock().await;
-        if let Err(error) = sink.send(Message::Close(None)).await {
+        // Without a code kubectl takes the end for a failure.
+        let goodbye = CloseFrame { code: CloseCode::Normal, reason: "".into() };
+        if let Err(error) = sink.send(Message::Close(Some(goodbye))).await {
             tracing::trace!(%error, "the client has left already");
         }
         drop(sink.close().await);

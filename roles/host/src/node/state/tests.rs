@@ -111,3 +111,21 @@ fn nothing_starts_without_a_sandbox_or_while_stopping() {
     assert!(starts(&pod, &PodState::default()).is_empty());
     assert!(starts(&pod, &PodState { stopping: true, ..state(&[]) }).is_empty());
 }
+
+#[test]
+fn a_pod_of_an_earlier_life_is_restarted() {
+    let mut pod = pod(serde_json::json!({ "containers": [{ "name": "a" }] }));
+    pod.status.start_time = Some(time(3));
+    pod.status.container_statuses.push(api::core::ContainerStatus {
+        name: "a".to_owned(),
+        container_id: "ambit://old".to_owned(),
+        restart_count: 2,
+        ..Default::default()
+    });
+    let mut state = PodState::begin(&pod, time(50));
+    state.sandbox = true;
+    assert_eq!(state.started, Some(time(3)));
+    assert_eq!(starts(&pod, &state), ["a"]);
+    state.started(&pod.spec.containers[0], "new".to_owned(), time(51));
+    assert_eq!(state.containers["a"].restarts, 3);
+}
