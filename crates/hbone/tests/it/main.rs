@@ -1,5 +1,7 @@
 //! Both ends of a tunnel over in-memory pipes, with paused time.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use bytes::Bytes;
 use hbone::{Authority, Baggage, Connect, ConnectRequest, Incoming, Key, OpenError, Pool, PoolOptions, ServerOptions};
 use http::{HeaderMap, StatusCode};

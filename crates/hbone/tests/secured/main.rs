@@ -1,5 +1,7 @@
 //! Tunnels over the mesh's TLS between two real identities: one layer, and two layers within each other.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use hbone::{Connect, ConnectRequest, Incoming, Key, OpenError, Pool, PoolOptions, ServerOptions};
 use http::{HeaderMap, StatusCode};
 use identity::{
