@@ -1,6 +1,7 @@
 //! A connection to an API server: where it is, who we are, and one request and its answer.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use api::Resource;
 use http::{Method, Request};
@@ -9,6 +10,9 @@ use serde_json::Value;
 
 use crate::error::{Error, Result};
 use crate::path::with_query;
+
+/// How long an answer may take; watches and streams are not waited for in this way.
+const ANSWER: Duration = Duration::from_secs(60);
 
 /// Where to learn how to reach an API server, and as whom.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -78,7 +82,13 @@ impl Client {
             Ok(request) => request,
             Err(error) => return Err(Error::from_kube(action, kube::Error::HttpError(error))),
         };
-        self.kube.request(request).await.map_err(|error| Error::from_kube(action, error))
+        match tokio::time::timeout(ANSWER, self.kube.request(request)).await {
+            Ok(answer) => answer.map_err(|error| Error::from_kube(action, error)),
+            Err(_) => {
+                let silence = format!("no answer within {} s", ANSWER.as_secs());
+                Err(Error::from_kube(action, kube::Error::Service(silence.into())))
+            }
+        }
     }
 
     /// Like [`Self::request`], for one typed object.
