@@ -17,7 +17,9 @@ const ANSWER: Duration = Duration::from_secs(60);
 /// Where to learn how to reach an API server, and as whom.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Source {
-    /// `KUBECONFIG`, else the home directory's file, else the pod's own account.
+    /// `KUBECONFIG`, else the pod's own account, else the home directory's file.
+    ///
+    /// The account comes before the file, because a pod on one host may see the home directory of the user who started it.
     #[default]
     Infer,
     /// A kubeconfig file, and the context in it when not the current one.
@@ -121,10 +123,19 @@ pub(crate) fn write_path(path: String, query: &[(&str, String)]) -> String {
     with_query(path, query)
 }
 
+fn is_set(variable: &str) -> bool {
+    std::env::var_os(variable).is_some_and(|value| !value.is_empty())
+}
+
 async fn configuration(source: &Source) -> Result<kube::Config> {
     let wrong = |error: &dyn std::error::Error| Error::Configuration { message: error.to_string() };
     match source {
-        Source::Infer => kube::Config::infer().await.map_err(|error| wrong(&error)),
+        Source::Infer if is_set("KUBERNETES_SERVICE_HOST") && !is_set("KUBECONFIG") => {
+            kube::Config::incluster().map_err(|error| wrong(&error))
+        }
+        Source::Infer => {
+            kube::Config::from_kubeconfig(&KubeConfigOptions::default()).await.map_err(|error| wrong(&error))
+        }
         Source::InCluster => kube::Config::incluster().map_err(|error| wrong(&error)),
         Source::Text(text) => {
             let kubeconfig = Kubeconfig::from_yaml(text).map_err(|error| wrong(&error))?;
