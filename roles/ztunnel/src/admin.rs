@@ -4,7 +4,7 @@ mod dump;
 mod dump_config;
 mod dump_mesh;
 
-use crate::{inpod::SharedManager, pod::Starter, proxy::Proxy};
+use crate::{inpod::SharedRoster, pod::Starter, proxy::Proxy};
 use ::http::{Method, StatusCode, header};
 use runtime::{
     Shutdown,
@@ -36,7 +36,7 @@ pub(crate) struct Admin {
     /// The proxy.
     pub proxy: Arc<Proxy>,
     /// Its pods.
-    pub manager: SharedManager<Starter>,
+    pub roster: SharedRoster<Starter>,
     /// Its log levels.
     pub levels: Option<Levels>,
     /// Ends it.
@@ -62,8 +62,8 @@ pub(crate) fn admin<B>(admin: &Admin, request: &Request<B>) -> Response {
 
 fn dump(admin: &Admin) -> Response {
     let pending: Vec<_> = {
-        let manager = admin.manager.lock();
-        manager.pending().map(|(uid, info)| (uid.clone(), info.clone())).collect()
+        let roster = admin.roster.lock();
+        roster.pending().map(|(uid, info)| (uid.clone(), info.clone())).collect()
     };
     match serde_json::to_vec_pretty(&dump::dump(&admin.proxy, &pending)) {
         Ok(json) => http::json(StatusCode::OK, json),

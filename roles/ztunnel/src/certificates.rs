@@ -1,12 +1,14 @@
 //! Certificates of this node's workloads: where they come from, and which are kept ahead of need.
 
 use crate::{
-    config::{Config, ControlConfig},
+    config::{CertificateConfig, Config, ControlConfig},
     state::WorkloadInfo,
 };
 use identity::{
     CaClient, CertificateSource, Certificates,
     grpc::{self, Channel, ChannelError, ChannelOptions, RootSource, TokenSource},
+    revocation::Revocations,
+    tls::TlsSettings,
 };
 use model::{Identity, Mesh, Str, TunnelProtocol, Workload};
 use runtime::{BoxError, clock::Clock};
@@ -30,12 +32,18 @@ pub(crate) fn channel(control: &ControlConfig, address: &str, cluster_id: &str) 
 }
 
 /// The authority that the settings name.
-pub(crate) fn source(config: &Config, clock: &Clock) -> Result<Arc<dyn CertificateSource>, BoxError> {
+pub(crate) fn source(
+    config: &Config,
+    revocations: &Revocations,
+    clock: &Clock,
+) -> Result<Arc<dyn CertificateSource>, BoxError> {
     let Some(address) = &config.certificates.authority.address else {
         return Err("CA_ADDRESS is empty, and without certificates there are no tunnels; name the authority".into());
     };
     let channel = channel(&config.certificates.authority, address, &config.cluster_id)?;
-    Ok(Arc::new(CaClient::new(channel, config.certificates.ttl, true, clock.clone())))
+    let CertificateConfig { ttl, tls12, post_quantum_only, .. } = config.certificates;
+    let settings = TlsSettings { tls12, post_quantum_only, revocations: revocations.clone() };
+    Ok(Arc::new(CaClient::new(channel, ttl, true, clock.clone()).with_tls(settings)))
 }
 
 /// Keeps certificates for the workloads of this node and forgets those that left.

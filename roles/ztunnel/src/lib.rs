@@ -26,6 +26,9 @@ mod run;
 mod state;
 mod telling;
 
+/// Parsers of foreign bytes, for those who throw garbage at them.
+pub mod foreign;
+
 pub use config::{Config, ConfigError, Environment};
 pub use run::{Parts, run};
 
@@ -45,6 +48,6 @@ pub fn main(args: Args) -> Result<(), BoxError> {
     let config = Config::read(&Environment::of_process(), &arguments)?;
     let format = if config.log_json { telemetry::log::Format::Json } else { telemetry::log::Format::Plain };
     let log = telemetry::log::init(format, &config.log_filter)?;
-    let parts = Parts { levels: Some(log.levels.clone()), clock: Clock::system() };
+    let parts = Parts { levels: Some(log.levels), clock: Clock::system() };
     runtime::run("ztunnel-main", Threads::Current, |shutdown| run(config, None, parts, shutdown))
 }

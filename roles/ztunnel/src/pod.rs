@@ -36,8 +36,6 @@ const MAX_HANDSHAKES: usize = 256;
 /// A pod that is served.
 #[derive(Debug)]
 pub(crate) struct Pod {
-    /// The node agent's key for it.
-    pub uid: Str,
     /// Who it is.
     pub info: WorkloadInfo,
     /// Where its sockets live.
@@ -165,7 +163,6 @@ impl Proxies for Starter {
         let (drain, watch) = drain::Drain::new();
         let ending = Arc::new(OnceLock::new());
         let pod = Arc::new(Pod {
-            uid: uid.clone(),
             info: info.clone(),
             namespace: namespace.clone(),
             proxy: self.proxy.clone(),

@@ -5,7 +5,7 @@ use crate::{
     connections::Connections,
     state::{State, WorkloadInfo},
 };
-use identity::Certificates;
+use identity::{Certificates, revocation::Revocations};
 use model::Str;
 use parking_lot::Mutex;
 use std::{collections::BTreeMap, sync::Arc};
@@ -22,6 +22,8 @@ pub(crate) struct Proxy {
     pub state: Arc<State>,
     /// Certificates.
     pub certificates: Certificates,
+    /// Certificates that are no longer believed.
+    pub revocations: Revocations,
     /// Metrics.
     pub metrics: telemetry::metrics::proxy::Proxy,
     /// Name servers for what the mesh does not know.

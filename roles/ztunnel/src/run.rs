@@ -9,14 +9,14 @@ use crate::{
     certificates::{self, Prefetch},
     config::{Config, LocalXds},
     dns,
-    inpod::{self, Manager, SharedManager, Stop},
+    inpod::{self, Roster, SharedRoster, Stop},
     node,
     observe::{PodCounter, XdsObserver},
     pod::Starter,
     proxy::Proxy,
     state::{self, State, XdsSink},
 };
-use identity::{CertificateSource, Certificates};
+use identity::{CertificateSource, Certificates, revocation::Revocations};
 use linux::{
     netns::NetNs,
     socket::{self, ListenOptions},
@@ -39,7 +39,7 @@ use telemetry::{
 use tokio::{net::TcpListener, time};
 
 /// What readiness says is missing before the first full synchronisation.
-const STATE_MANAGER: &str = "state manager";
+const STATE_NAME: &str = "state manager";
 /// How often the families about pods are brought up to date.
 const COUNT_PODS: Duration = Duration::from_millis(500);
 /// How long the small HTTP servers may take to finish open requests.
@@ -71,34 +71,40 @@ pub async fn run(
     let version = config.metadata.get("ISTIO_VERSION").cloned().unwrap_or_else(|| "unknown".to_owned());
     let mut registry = Registry::new("ztunnel", &version);
     let families = metrics::proxy::Proxy::register(&mut registry);
+    let revocations = Revocations::default();
+    if let Some(path) = config.certificates.revocation_list.clone() {
+        let list = revocations.clone();
+        task::spawn("revocation list", async move { list.follow(&path).await });
+    }
     let source = match source {
         Some(source) => source,
-        None => certificates::source(&config, &parts.clock)?,
+        None => certificates::source(&config, &revocations, &parts.clock)?,
     };
     let (certificates, renewing) = Certificates::new(source, parts.clock.clone());
     task::spawn("certificates", renewing);
     let proxy = Arc::new(Proxy {
         state: Arc::new(State::new(config.node.clone())),
         certificates,
+        revocations,
         metrics: families,
         name_servers: name_servers(),
         pods: parking_lot::Mutex::default(),
         config,
     });
-    let manager: SharedManager<Starter> =
-        Arc::new(parking_lot::Mutex::new(Manager::new(Starter::new(proxy.clone(), workers.clone()))));
-    serve_people(&proxy, &manager, registry, parts.levels, &shutdown, &watch).await?;
+    let roster: SharedRoster<Starter> =
+        Arc::new(parking_lot::Mutex::new(Roster::new(Starter::new(proxy.clone(), workers.clone()))));
+    serve_people(&proxy, &roster, registry, parts.levels, &shutdown, &watch).await?;
 
     read_local(&proxy)?;
     let synchronised = follow_control_plane(&proxy, &ready)?;
-    task::spawn("pod counts", count_pods(manager.clone(), PodCounter::new(proxy.metrics.workloads.clone())));
+    task::spawn("pod counts", count_pods(roster.clone(), PodCounter::new(proxy.metrics.workloads.clone())));
     drop(starting);
 
     let outcome = tokio::select! {
         () = shutdown.triggered() => Ok(()),
-        outcome = serve_pods(&proxy, manager.clone(), &ready, synchronised, watch) => outcome,
+        outcome = serve_pods(&proxy, roster.clone(), &ready, synchronised, watch) => outcome,
     };
-    leave(&manager, servers).await;
+    leave(&roster, servers).await;
     outcome
 }
 
@@ -134,19 +140,14 @@ async fn serve_readiness(
 /// Admin and metrics.
 async fn serve_people(
     proxy: &Arc<Proxy>,
-    manager: &SharedManager<Starter>,
+    roster: &SharedRoster<Starter>,
     registry: Registry,
     levels: Option<Levels>,
     shutdown: &Shutdown,
     watch: &drain::Watch,
 ) -> Result<(), BoxError> {
-    let admin = Arc::new(Admin {
-        proxy: proxy.clone(),
-        manager: manager.clone(),
-        levels,
-        shutdown: shutdown.clone(),
-        registry,
-    });
+    let admin =
+        Arc::new(Admin { proxy: proxy.clone(), roster: roster.clone(), levels, shutdown: shutdown.clone(), registry });
     for listener in http::bind_localhost(proxy.config.admin_port).await? {
         let admin = admin.clone();
         let handler = move |request: http::Request| std::future::ready(admin::admin(&admin, &request));
@@ -169,13 +170,12 @@ fn name_servers() -> Vec<std::net::SocketAddr> {
 }
 
 fn read_local(proxy: &Proxy) -> Result<(), BoxError> {
-    let text = match &proxy.config.local_xds {
+    let changes = match &proxy.config.local_xds {
         None => return Ok(()),
-        Some(LocalXds::Inline(text)) => text.clone(),
-        Some(LocalXds::Path(path)) => std::fs::read_to_string(path)
-            .map_err(|error| format!("reading the local xDS file {}: {error}", path.display()))?,
+        Some(LocalXds::Inline(text)) => state::read_local(text)?,
+        Some(LocalXds::Path(path)) => state::read_local_file(path)?,
     };
-    proxy.state.apply(state::read_local(&text)?);
+    proxy.state.apply(changes);
     let prefetch = Prefetch::new(proxy.certificates.clone(), proxy.config.node.clone());
     prefetch.follow(&model::Mesh::new(), &proxy.state.mesh());
     Ok(())
@@ -206,7 +206,7 @@ fn follow_control_plane(proxy: &Arc<Proxy>, ready: &Ready) -> Result<tokio::sync
             }
         }),
     );
-    let block = ready.block(STATE_MANAGER);
+    let block = ready.block(STATE_NAME);
     let mut synchronised = handle.synced.clone();
     task::spawn("state manager", async move {
         // An error means that the client is gone, and with it the wish to be ready.
@@ -220,7 +220,7 @@ fn follow_control_plane(proxy: &Arc<Proxy>, ready: &Ready) -> Result<tokio::sync
 /// Serves pods once the mesh is known; ends only when the node agent breaks the protocol.
 async fn serve_pods(
     proxy: &Proxy,
-    manager: SharedManager<Starter>,
+    roster: SharedRoster<Starter>,
     ready: &Ready,
     mut synchronised: tokio::sync::watch::Receiver<bool>,
     watch: drain::Watch,
@@ -231,26 +231,26 @@ async fn serve_pods(
         return Err("the stream to the control plane ended for good".into());
     }
     tracing::info!(agent = %proxy.config.inpod_uds.display(), port = well_known::HBONE_PORT, "the mesh is known, serving pods");
-    inpod::run(&proxy.config.inpod_uds, manager, ready, block, watch).await?;
+    inpod::run(&proxy.config.inpod_uds, roster, ready, block, watch).await?;
     Ok(())
 }
 
-async fn count_pods(manager: SharedManager<Starter>, mut counter: PodCounter) {
+async fn count_pods(roster: SharedRoster<Starter>, mut counter: PodCounter) {
     let mut tick = time::interval(COUNT_PODS);
     loop {
         tick.tick().await;
-        let census = manager.lock().census();
+        let census = roster.lock().census();
         counter.show(census);
     }
 }
 
 /// Stops accepting everywhere, lets what is open end, cuts what is left at the deadline.
-async fn leave(manager: &SharedManager<Starter>, servers: Drain) {
+async fn leave(roster: &SharedRoster<Starter>, servers: Drain) {
     tracing::info!("draining");
     let mut ending = {
-        let mut manager = manager.lock();
-        manager.stop_all(Stop::Drain);
-        manager.proxies().take_ending()
+        let mut roster = roster.lock();
+        roster.stop_all(Stop::Drain);
+        roster.proxies().take_ending()
     };
     while ending.join_next().await.is_some() {}
     servers.finish(HTTP_DRAIN).await;

@@ -7,7 +7,7 @@ mod apply;
 mod local;
 
 pub(crate) use apply::XdsSink;
-pub(crate) use local::{LocalError, read as read_local};
+pub(crate) use local::{read as read_local, read_file as read_local_file};
 
 use arc_swap::ArcSwap;
 use model::{Change, Mesh, Str, Workload};

@@ -57,38 +57,38 @@ fn gateway(gateway: Option<&GatewayAddress>) -> Value {
 
 fn workload(workload: &Workload) -> Value {
     let mut object = Map::new();
-    let mut put = |key: &str, value: Value| self::put(&mut object, key, value);
-    put("uid", json!(&*workload.uid));
-    put("workloadIps", texts(&workload.addresses));
-    put("waypoint", gateway(workload.waypoint.as_ref()));
-    put("networkGateway", gateway(workload.network_gateway.as_ref()));
-    put(
+    let mut add = |key: &str, value: Value| put(&mut object, key, value);
+    add("uid", json!(&*workload.uid));
+    add("workloadIps", texts(&workload.addresses));
+    add("waypoint", gateway(workload.waypoint.as_ref()));
+    add("networkGateway", gateway(workload.network_gateway.as_ref()));
+    add(
         "protocol",
         json!(match workload.tunnel_protocol {
             TunnelProtocol::None => "TCP",
             TunnelProtocol::Hbone => "HBONE",
         }),
     );
-    put(
+    add(
         "networkMode",
         json!(match workload.network_mode {
             NetworkMode::Standard => "Standard",
             NetworkMode::HostNetwork => "HostNetwork",
         }),
     );
-    put("name", json!(&*workload.name));
-    put("namespace", json!(&*workload.namespace));
-    put("trustDomain", json!(&*workload.trust_domain));
-    put("serviceAccount", json!(&*workload.service_account));
-    put("network", json!(&*workload.network));
-    put("workloadName", json!(&*workload.workload_name));
-    put("workloadType", json!(workload.workload_type.as_str()));
-    put("canonicalName", json!(&*workload.canonical_name));
-    put("canonicalRevision", json!(&*workload.canonical_revision));
-    put("hostname", json!(&*workload.hostname));
-    put("node", json!(&*workload.node));
-    put("nativeTunnel", if workload.native_tunnel { json!(true) } else { Value::Null });
-    put(
+    add("name", json!(&*workload.name));
+    add("namespace", json!(&*workload.namespace));
+    add("trustDomain", json!(&*workload.trust_domain));
+    add("serviceAccount", json!(&*workload.service_account));
+    add("network", json!(&*workload.network));
+    add("workloadName", json!(&*workload.workload_name));
+    add("workloadType", json!(workload.workload_type.as_str()));
+    add("canonicalName", json!(&*workload.canonical_name));
+    add("canonicalRevision", json!(&*workload.canonical_revision));
+    add("hostname", json!(&*workload.hostname));
+    add("node", json!(&*workload.node));
+    add("nativeTunnel", if workload.native_tunnel { json!(true) } else { Value::Null });
+    add(
         "applicationTunnel",
         workload.application_tunnel.map_or(Value::Null, |tunnel| {
             let protocol = match tunnel.protocol {
@@ -98,16 +98,16 @@ fn workload(workload: &Workload) -> Value {
             json!({"protocol": protocol, "port": tunnel.port})
         }),
     );
-    put("authorizationPolicies", texts(&workload.authorization_policies));
-    put("status", json!(health(workload)));
-    put("clusterId", json!(&*workload.cluster_id));
+    add("authorizationPolicies", texts(&workload.authorization_policies));
+    add("status", json!(health(workload)));
+    add("clusterId", json!(&*workload.cluster_id));
     let mut locality = Map::new();
-    self::put(&mut locality, "region", json!(&*workload.locality.region));
-    self::put(&mut locality, "zone", json!(&*workload.locality.zone));
-    self::put(&mut locality, "subzone", json!(&*workload.locality.subzone));
-    put("locality", Value::Object(locality));
-    put("services", texts(workload.services.keys()));
-    put("capacity", json!(workload.capacity));
+    put(&mut locality, "region", json!(&*workload.locality.region));
+    put(&mut locality, "zone", json!(&*workload.locality.zone));
+    put(&mut locality, "subzone", json!(&*workload.locality.subzone));
+    add("locality", Value::Object(locality));
+    add("services", texts(workload.services.keys()));
+    add("capacity", json!(workload.capacity));
     Value::Object(object)
 }
 

@@ -49,7 +49,7 @@ fn drain_deadlines(#[case] pairs: &[(&str, &str)], #[case] seconds: u64) {
 #[case::both_local(&[("LOCAL_XDS", "{}"), ("LOCAL_XDS_PATH", "x")], "exclude each other")]
 #[case::mark(&[("PACKET_MARK", "x")], "PACKET_MARK")]
 #[case::dedicated(&[("PROXY_MODE", "dedicated")], "PROXY_MODE")]
-#[case::revocation_list(&[("CRL_PATH", "/x")], "rather than run without it")]
+#[case::compliance(&[("COMPLIANCE_POLICY", "fips")], "only policy is pqc")]
 #[case::address(&[("INSTANCE_IP", "here")], "INSTANCE_IP")]
 fn what_means_nothing_stops_the_start(#[case] pairs: &[(&str, &str)], #[case] part: &str) {
     let error = read(pairs).unwrap_err().to_string();

@@ -16,7 +16,10 @@ use crate::{
 use authz::Verdict;
 use hbone::{Authority, Baggage, Incoming, ServerOptions};
 use http::{HeaderMap, StatusCode};
-use identity::tls::{self, HANDSHAKE_TIMEOUT, TlsStream};
+use identity::{
+    revocation::{CertificateId, peer_chain},
+    tls::{self, HANDSHAKE_TIMEOUT, TlsStream},
+};
 use model::{Identity, NetworkAddress, Reason, Str, Workload};
 use std::{net::SocketAddr, sync::Arc};
 use telemetry::access::Direction;
@@ -34,6 +37,8 @@ struct Connection {
     /// The pod's address that was connected to.
     local: SocketAddr,
     peer: Identity,
+    /// Every certificate that the peer showed.
+    chain: Vec<CertificateId>,
 }
 
 /// A request that may reach the application.
@@ -46,7 +51,7 @@ struct Admissible {
 /// Handles one connection to the HBONE port.
 pub(crate) async fn handle(shard: Arc<Shard>, client: TcpStream, source: SocketAddr) {
     let local = local_address(&client);
-    let (tls, peer) = match secure(&shard, client).await {
+    let (tls, peer, chain) = match secure(&shard, client).await {
         Ok(secured) => secured,
         Err((workload, reason)) => {
             let traffic = &shard.pod.proxy.metrics.traffic;
@@ -55,18 +60,30 @@ pub(crate) async fn handle(shard: Arc<Shard>, client: TcpStream, source: SocketA
     };
     let options = ServerOptions { windows: pod::windows(&shard.pod.proxy.config), ..ServerOptions::default() };
     let drain = shard.pod.drain.clone();
-    let connection = Arc::new(Connection { shard, source, local, peer });
-    let served = hbone::serve(tls, options, drain, move |incoming| request(connection.clone(), incoming)).await;
-    if let Err(error) = served {
-        tracing::debug!(%source, "tunnel connection ended: {error}");
+    let connection = Arc::new(Connection { shard, source, local, peer, chain });
+    let requests = connection.clone();
+    tokio::select! {
+        served = hbone::serve(tls, options, drain, move |incoming| request(requests.clone(), incoming)) => {
+            if let Err(error) = served {
+                tracing::debug!(%source, "tunnel connection ended: {error}");
+            }
+        }
+        () = connection.revoked() => tracing::info!(%source, "tunnel connection cut: the peer's certificate was revoked"),
     }
 }
 
+impl Connection {
+    /// Waits until a certificate of the peer is revoked.
+    async fn revoked(&self) {
+        self.shard.pod.proxy.revocations.revoked(&self.chain).await;
+    }
+}
+
+/// A peer that has proven who it is, with the certificates that it showed.
+type Secured = (TlsStream<TcpStream>, Identity, Vec<CertificateId>);
+
 /// TLS as the pod: without the pod's own certificate, or without the peer's, there is no tunnel.
-async fn secure(
-    shard: &Shard,
-    client: TcpStream,
-) -> Result<(TlsStream<TcpStream>, Identity), (Option<Arc<Workload>>, Reason)> {
+async fn secure(shard: &Shard, client: TcpStream) -> Result<Secured, (Option<Arc<Workload>>, Reason)> {
     let proxy = &shard.pod.proxy;
     let workload = proxy.state.await_local_workload(&shard.pod.info).await;
     let workload = workload.ok_or((None, Reason::WorkloadUnknown))?;
@@ -82,7 +99,8 @@ async fn secure(
             Err(_) => return Err(Reason::TlsFailed(format!("no handshake within {HANDSHAKE_TIMEOUT:?}"))),
         };
         let peer = tls::peer(stream.get_ref().1).map_err(|error| Reason::TlsFailed(error.to_string()))?;
-        Ok((stream.into(), peer))
+        let chain = peer_chain(stream.get_ref().1);
+        Ok((stream.into(), peer, chain))
     };
     handshake.await.map_err(|reason| (Some(workload), reason))
 }
@@ -106,6 +124,7 @@ async fn request(connection: Arc<Connection>, incoming: Incoming) {
         biased;
         reason = session.cut() => reason,
         reason = shard.pod.ended() => reason,
+        () = connection.revoked() => Reason::CertificateRevoked,
         reason = carried => reason,
     };
     session.finish(reason);

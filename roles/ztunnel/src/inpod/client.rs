@@ -1,9 +1,9 @@
 //! The conversation with the node agent: connect, say hello, answer one request after the other, and begin again
-//! whenever it breaks off (ztunnel.md §5.2, §5.3). What a request does is the [`Manager`]'s business.
+//! whenever it breaks off (ztunnel.md §5.2, §5.3). What a request does is the [`Roster`]'s business.
 
 use super::{
-    manager::{Manager, Proxies},
     message::{self, MAX_MESSAGE, MessageError},
+    roster::{Proxies, Roster},
 };
 use linux::{netns::NetNs, seqpacket::Stream};
 use runtime::{
@@ -35,13 +35,13 @@ enum Broken {
 #[error("the node agent broke the protocol ({0}); check that its version fits this proxy's")]
 pub(crate) struct ProtocolError(MessageError);
 
-/// What the shared manager is known as.
-pub(crate) type SharedManager<P> = Arc<parking_lot::Mutex<Manager<P>>>;
+/// The roster, shared with the dump.
+pub(crate) type SharedRoster<P> = Arc<parking_lot::Mutex<Roster<P>>>;
 
 /// Talks to the agent at `path` until told to drain; `not_ready` holds until its snapshot is served.
 pub(crate) async fn run<P>(
     path: &Path,
-    manager: SharedManager<P>,
+    roster: SharedRoster<P>,
     ready: &Ready,
     not_ready: Block,
     drain: drain::Watch,
@@ -57,8 +57,8 @@ where
             stream.send(&message::hello(), &[]).await?;
             tracing::info!(path = %path.display(), "connected to the node agent");
             backoff.reset();
-            manager.lock().connected();
-            converse(&stream, &manager, |is_ready| {
+            roster.lock().connected();
+            converse(&stream, &roster, |is_ready| {
                 not_ready = if is_ready { None } else { not_ready.take().or_else(|| Some(ready.block(READINESS))) };
             })
             .await
@@ -86,7 +86,7 @@ where
 /// One conversation; it ends in breaking off, or in a breach of the protocol.
 async fn converse<P>(
     stream: &Stream,
-    manager: &SharedManager<P>,
+    roster: &SharedRoster<P>,
     mut readiness: impl FnMut(bool),
 ) -> Result<ProtocolError, Broken>
 where
@@ -99,9 +99,9 @@ where
         let received = tokio::select! {
             received = stream.recv(&mut buffer) => received?,
             _ = retry.tick() => {
-                let mut manager = manager.lock();
-                manager.retry();
-                readiness(manager.is_ready());
+                let mut roster = roster.lock();
+                roster.retry();
+                readiness(roster.is_ready());
                 continue;
             }
         };
@@ -111,9 +111,9 @@ where
         let request = message::decode(&buffer[..received.len], received.fds).and_then(with_namespace);
         let unreadable = request.is_err();
         let outcome = request.and_then(|request| {
-            let mut manager = manager.lock();
-            let outcome = manager.handle(request);
-            readiness(manager.is_ready());
+            let mut roster = roster.lock();
+            let outcome = roster.handle(request);
+            readiness(roster.is_ready());
             outcome
         });
         let text = outcome.as_ref().err().map_or_else(String::new, ToString::to_string);

@@ -8,7 +8,7 @@ use model::{
     WorkloadType,
 };
 use serde::Deserialize;
-use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
+use std::{collections::BTreeMap, net::IpAddr, path::Path, sync::Arc};
 
 #[path = "local_policy.rs"]
 mod policy;
@@ -113,6 +113,13 @@ struct LocalBalancer {
     routing_preferences: Vec<String>,
     mode: Option<String>,
     health_policy: Option<String>,
+}
+
+/// Reads a document from a file.
+pub(crate) fn read_file(path: &Path) -> Result<Vec<Change>, LocalError> {
+    let text = std::fs::read_to_string(path)
+        .map_err(|source| LocalError::File { path: path.display().to_string(), source })?;
+    read(&text)
 }
 
 /// Reads a document.

@@ -201,27 +201,42 @@ pub(crate) fn authority() -> Arc<IssuerSource> {
 }
 
 impl Node {
+    /// A place for a proxy.
+    pub(crate) fn namespace() -> NetNs {
+        let namespace = NetNs::new_anonymous().unwrap();
+        let mut netlink = Netlink::open(&namespace).unwrap();
+        let lo = netlink.link("lo").unwrap().index;
+        netlink.set_up(lo).unwrap();
+        namespace
+    }
+
     /// Starts the proxy of `name` with a mesh written down in YAML, and has no pods yet.
     pub(crate) fn start(name: &str, mesh: &str, authority: Arc<IssuerSource>) -> Self {
+        Self::start_in(Self::namespace(), name, mesh, authority, &[("XDS_ADDRESS", "")])
+    }
+
+    /// The same in a given namespace and with further settings.
+    pub(crate) fn start_in(
+        namespace: NetNs,
+        name: &str,
+        mesh: &str,
+        authority: Arc<IssuerSource>,
+        settings: &[(&str, &str)],
+    ) -> Self {
         show_log();
         let folder = tempfile::tempdir().unwrap();
         let socket = folder.path().join("zds");
         let environment: Environment = [
             ("NODE_NAME", name),
-            ("XDS_ADDRESS", ""),
             ("LOCAL_XDS", mesh),
             ("INPOD_UDS", socket.to_str().unwrap()),
             ("ZTUNNEL_WORKER_THREADS", "2"),
             ("CONNECTION_TERMINATION_DEADLINE", "1s"),
         ]
         .into_iter()
+        .chain(settings.iter().copied())
         .collect();
         let config = Config::read(&environment, &["proxy".to_owned(), "ztunnel".to_owned()]).unwrap();
-        let namespace = NetNs::new_anonymous().unwrap();
-        let mut netlink = Netlink::open(&namespace).unwrap();
-        let lo = netlink.link("lo").unwrap().index;
-        netlink.set_up(lo).unwrap();
-
         let agent_runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let listener = agent_runtime.block_on(async { Listener::bind(&socket).unwrap() });
         let shutdown = Shutdown::new();

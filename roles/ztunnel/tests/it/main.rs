@@ -1,5 +1,7 @@
 //! The node proxy at work: two of them, real pods, real redirection, certificates of one authority, a mesh from a file.
+#![allow(clippy::unwrap_used, reason = "a failure here is a failure of the test")]
 
+mod control;
 mod lab;
 
 use lab::{Node, Pod, Wire, greeting};
@@ -41,6 +43,19 @@ struct World {
 
 impl World {
     fn new(mesh: &str) -> Self {
+        Self::with(mesh, |authority| Node::start("n2", mesh, authority))
+    }
+
+    /// A control plane of policies serves the server's node.
+    fn with_control(mesh: &str) -> (Self, control::Control) {
+        let namespace = Node::namespace();
+        let control = control::Control::start(&namespace);
+        let settings = [("XDS_ADDRESS", &*control.address), ("XDS_ROOT_CA", &control.root), ("AUTH_TOKEN", "token")];
+        let world = Self::with(mesh, |authority| Node::start_in(namespace, "n2", mesh, authority, &settings));
+        (world, control)
+    }
+
+    fn with(mesh: &str, second: impl FnOnce(std::sync::Arc<identity::IssuerSource>) -> Node) -> Self {
         let mut wire = Wire::new();
         let (client, server, outside) = (wire.pod(CLIENT), wire.pod(SERVER), wire.pod(OUTSIDE));
         client.redirect();
@@ -48,7 +63,7 @@ impl World {
         server.serve(8080);
         let authority = lab::authority();
         let n1 = Node::start("n1", mesh, authority.clone());
-        let n2 = Node::start("n2", mesh, authority);
+        let n2 = second(authority);
         assert_eq!(n1.add("uid-client", "client", "client", &client), "");
         assert_eq!(n2.add("uid-server", "server", "server", &server), "");
         n1.snapshot();
@@ -168,6 +183,49 @@ fn a_policy_that_has_not_arrived_holds_and_then_denies() {
     let begun = std::time::Instant::now();
     world.client.exchange("10.96.0.80:80", b"held").unwrap_err();
     assert!(begun.elapsed() >= std::time::Duration::from_secs(4), "{:?}", begun.elapsed());
+}
+
+/// Denies whom `principal` names.
+fn deny(principal: &str) -> model::Authorization {
+    let one = model::Match { principals: vec![model::StringMatch::Exact(principal.into())], ..model::Match::default() };
+    model::Authorization {
+        name: "live".into(),
+        namespace: "shop".into(),
+        scope: model::PolicyScope::Namespace,
+        action: model::Action::Deny,
+        rules: vec![model::Rule { clauses: vec![vec![one]], unusable: false }],
+        dry_run: false,
+    }
+}
+
+#[test]
+fn a_change_of_policy_reaches_open_connections_and_a_lost_control_plane_none() {
+    let (world, mut control) = World::with_control(&mesh("", ""));
+    let mut open = world.client.connect("10.96.0.80:80").unwrap();
+    greeting(&mut open).unwrap();
+    control.put("shop/live", Some(&deny("cluster.local/ns/shop/sa/nobody")));
+    world.n2.metrics_until(|text| {
+        text.contains("istio_xds_message_total{url=\"type.googleapis.com/istio.security.Authorization\"} 2")
+    });
+    open.write_all(b"still").unwrap();
+    open.read_exact(&mut [0; 5]).unwrap();
+
+    let begun = std::time::Instant::now();
+    control.put("shop/live", Some(&deny("cluster.local/ns/shop/sa/client")));
+    // It ends by reset or in order, but at once.
+    let _ended = open.read(&mut [0; 1]);
+    assert!(begun.elapsed() < std::time::Duration::from_secs(1), "{:?}", begun.elapsed());
+    world.client.exchange("10.96.0.80:80", b"denied").unwrap_err();
+
+    control.put("shop/live", None);
+    world.n2.metrics_until(|text| {
+        text.contains("istio_xds_message_total{url=\"type.googleapis.com/istio.security.Authorization\"} 4")
+    });
+    world.client.exchange("10.96.0.80:80", b"allowed").unwrap();
+    drop(control);
+    world.n2.metrics_until(|text| text.contains("istio_xds_connection_terminations_total"));
+    world.client.exchange("10.96.0.80:80", b"alone").unwrap();
+    assert_eq!(world.n2.http("GET", 15021, "/healthz/ready"), (200, "ready\n".to_owned()));
 }
 
 #[test]

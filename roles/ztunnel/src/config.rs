@@ -1,11 +1,12 @@
 //! Settings of the node proxy: every variable of the contract, read once at the start into one immutable value.
 //!
-//! `environment` parses single values, `mesh_config` reads the two YAML documents, `threads` sizes the data plane and
-//! `reference` lists what each variable means and whether it is honoured. Nothing here opens a socket.
+//! `environment` parses single values, `mesh_config` reads the two YAML documents, `sections` reads groups of values that
+//! belong together, `threads` sizes the data plane and `reference` lists what each variable means and whether it is honoured. Nothing here opens a socket.
 
 mod environment;
 mod mesh_config;
 mod reference;
+mod sections;
 mod threads;
 
 pub use environment::{ConfigError, Environment};
@@ -13,6 +14,7 @@ pub use reference::{Support, VARIABLES, Variable};
 
 use mesh_config::ProxyConfig;
 use model::{Str, well_known};
+use sections::{sockets, termination_deadline, tunnels, worker_threads};
 use std::{collections::BTreeMap, net::IpAddr, path::PathBuf, time::Duration};
 
 /// Everything that was decided before the first socket was opened.
@@ -117,6 +119,10 @@ pub struct CertificateConfig {
     pub ttl: Duration,
     /// TLS 1.2 is spoken too.
     pub tls12: bool,
+    /// Only the hybrid post-quantum key exchange is agreed to.
+    pub post_quantum_only: bool,
+    /// File of revoked certificates.
+    pub revocation_list: Option<PathBuf>,
 }
 
 /// Where local resources come from.
@@ -223,6 +229,8 @@ impl Config {
                 authority: self::control(environment, &proxy_config, "CA")?,
                 ttl: environment.duration("SECRET_TTL")?.unwrap_or(Duration::from_secs(86_400)),
                 tls12: environment.parse("TLS12_ENABLED", false)?,
+                post_quantum_only: environment.with("COMPLIANCE_POLICY", compliance)?.unwrap_or(false),
+                revocation_list: environment.text("CRL_PATH").map(PathBuf::from),
             },
             local_xds: local_xds(environment)?,
             dns,
@@ -267,13 +275,6 @@ fn mode(environment: &Environment) -> Result<(), ConfigError> {
     for name in ["FAKE_CA", "UNSTABLE_ENABLE_SOCKS5"] {
         if environment.parse(name, false)? {
             return Err(ConfigError::Conflict(format!("{name}=true is not served; unset it")));
-        }
-    }
-    for name in ["CRL_PATH", "COMPLIANCE_POLICY"] {
-        if let Some(value) = environment.text(name) {
-            return Err(ConfigError::Conflict(format!(
-                "{name}={value} is not served; unset it rather than run without it"
-            )));
         }
     }
     Ok(())
@@ -353,63 +354,6 @@ fn dns(environment: &Environment, proxy_config: &ProxyConfig) -> Result<DnsConfi
     })
 }
 
-fn tunnels(environment: &Environment) -> Result<TunnelConfig, ConfigError> {
-    let config = TunnelConfig {
-        stream_window: environment.parse("HTTP2_STREAM_WINDOW_SIZE", 4 << 20)?,
-        connection_window: environment.parse("HTTP2_CONNECTION_WINDOW_SIZE", 16 << 20)?,
-        frame_size: environment.parse("HTTP2_FRAME_SIZE", 1 << 20)?,
-        max_streams: environment.parse("POOL_MAX_STREAMS_PER_CONNECTION", 100)?,
-        unused_release: environment.duration("POOL_UNUSED_RELEASE_TIMEOUT")?.unwrap_or(Duration::from_secs(300)),
-    };
-    if config.max_streams == 0 {
-        return conflict("POOL_MAX_STREAMS_PER_CONNECTION=0 would open no tunnel; use 1 or more");
-    }
-    if !(16_384..=16_777_215).contains(&config.frame_size) {
-        return conflict("HTTP2_FRAME_SIZE must lie between 16384 and 16777215");
-    }
-    Ok(config)
-}
-
-fn sockets(environment: &Environment) -> Result<SocketConfig, ConfigError> {
-    let flag = |text: &str| text.parse::<bool>().map_err(|error| error.to_string());
-    Ok(SocketConfig {
-        mark: environment.parse("PACKET_MARK", well_known::PROXY_MARK)?,
-        port_reuse: environment.parse("INPOD_PORT_REUSE", true)?,
-        original_source: environment.with("ENABLE_ORIG_SRC", flag)?,
-        ipv6: environment.parse("IPV6_ENABLED", true)?,
-        keepalive: environment.parse("KEEPALIVE_ENABLED", true)?,
-        keepalive_time: environment.duration("KEEPALIVE_TIME")?.unwrap_or(Duration::from_secs(180)),
-        keepalive_interval: environment.duration("KEEPALIVE_INTERVAL")?.unwrap_or(Duration::from_secs(180)),
-        keepalive_retries: environment.parse("KEEPALIVE_RETRIES", 9)?,
-        user_timeout: environment.parse("USER_TIMEOUT_ENABLED", false)?,
-    })
-}
-
-fn worker_threads(environment: &Environment, proxy_config: &ProxyConfig) -> Result<usize, ConfigError> {
-    let setting = environment.text("ZTUNNEL_WORKER_THREADS");
-    let limit = environment.text("ZTUNNEL_RESOURCE_CPU_LIMIT");
-    let request = environment.text("ZTUNNEL_RESOURCE_CPU_REQUEST");
-    let limit_cores = environment.text("ZTUNNEL_CPU_LIMIT");
-    threads::worker_threads(&threads::Sizing {
-        setting: setting.as_deref(),
-        concurrency: proxy_config.concurrency,
-        limit: limit.as_deref(),
-        request: request.as_deref(),
-        limit_cores: limit_cores.as_deref(),
-        cores: std::thread::available_parallelism().map_or(1, usize::from),
-    })
-}
-
-fn termination_deadline(environment: &Environment) -> Result<Duration, ConfigError> {
-    let grace: u64 = environment.parse("TERMINATION_GRACE_PERIOD_SECONDS", 0)?;
-    let from_grace = match grace {
-        0 => 5,
-        grace if grace > 10 => grace - 5,
-        grace => (grace - 1).max(1),
-    };
-    Ok(environment.duration("CONNECTION_TERMINATION_DEADLINE")?.unwrap_or(Duration::from_secs(from_grace)))
-}
-
 /// Entries that are no JSON are named in the log and left out, as upstream does.
 fn json_metadata(environment: &Environment) -> BTreeMap<String, serde_json::Value> {
     let mut metadata = BTreeMap::new();
@@ -422,6 +366,13 @@ fn json_metadata(environment: &Environment) -> BTreeMap<String, serde_json::Valu
         }
     }
     metadata
+}
+
+fn compliance(text: &str) -> Result<bool, String> {
+    match text {
+        "pqc" => Ok(true),
+        _ => Err("the only policy is pqc".to_owned()),
+    }
 }
 
 fn log_format(text: &str) -> Result<bool, String> {

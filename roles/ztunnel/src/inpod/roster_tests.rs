@@ -24,7 +24,7 @@ impl Proxies for Recorder {
 }
 
 struct Case {
-    manager: Manager<Recorder>,
+    roster: Roster<Recorder>,
     log: std::sync::Arc<parking_lot::Mutex<Vec<String>>>,
 }
 
@@ -32,26 +32,26 @@ impl Case {
     fn new() -> Self {
         let recorder = Recorder::default();
         let log = recorder.0.clone();
-        let mut manager = Manager::new(recorder);
-        manager.connected();
-        Self { manager, log }
+        let mut roster = Roster::new(recorder);
+        roster.connected();
+        Self { roster, log }
     }
 
     fn add(&mut self, uid: &str, namespace: i32) -> Result<(), MessageError> {
         let info = WorkloadInfo { name: uid.into(), namespace: "ns".into(), service_account: "sa".into() };
-        self.manager.handle(Request::Add { uid: uid.into(), info, namespace })
+        self.roster.handle(Request::Add { uid: uid.into(), info, namespace })
     }
 
     fn delete(&mut self, uid: &str) {
-        self.manager.handle(Request::Delete { uid: uid.into() }).unwrap();
+        self.roster.handle(Request::Delete { uid: uid.into() }).unwrap();
     }
 
     fn keep(&mut self, uid: &str) -> Result<(), MessageError> {
-        self.manager.handle(Request::Keep { uid: uid.into() })
+        self.roster.handle(Request::Keep { uid: uid.into() })
     }
 
     fn snapshot(&mut self) -> Result<(), MessageError> {
-        self.manager.handle(Request::SnapshotSent)
+        self.roster.handle(Request::SnapshotSent)
     }
 
     fn log(&self) -> Vec<String> {
@@ -63,15 +63,15 @@ impl Case {
 fn pods_are_served_from_their_add_to_their_delete() {
     let mut case = Case::new();
     case.add("a", 1).unwrap();
-    assert!(!case.manager.is_ready());
+    assert!(!case.roster.is_ready());
     case.snapshot().unwrap();
-    assert!(case.manager.is_ready());
+    assert!(case.roster.is_ready());
     case.add("a", 1).unwrap();
     assert_eq!(case.log(), ["start a 1"], "the same pod again changes nothing");
     case.delete("a");
     case.delete("a");
     assert_eq!(case.log(), ["Cut a 1"], "a second delete, as upstream's agent sends it, finds nothing");
-    let census = case.manager.census();
+    let census = case.roster.census();
     assert_eq!((census.active, census.started, census.stopped), (0, 1, 1));
 }
 
@@ -91,8 +91,8 @@ fn a_lost_agent_stops_nothing_and_its_next_snapshot_decides() {
     }
     case.snapshot().unwrap();
     case.log();
-    case.manager.connected();
-    assert!(!case.manager.is_ready());
+    case.roster.connected();
+    assert!(!case.roster.is_ready());
     case.add("a", 1).unwrap();
     case.keep("b").unwrap();
     assert_eq!(case.log(), Vec::<String>::new());
@@ -116,11 +116,11 @@ fn what_cannot_be_served_is_said_and_tried_again() {
     let error = case.add("a", -1).unwrap_err();
     assert_eq!(error, MessageError::Unreadable("-1 cannot be entered".to_owned()));
     case.snapshot().unwrap();
-    assert!(!case.manager.is_ready() && case.manager.census().pending == 1);
-    case.manager.retry();
-    assert!(!case.manager.is_ready());
+    assert!(!case.roster.is_ready() && case.roster.census().pending == 1);
+    case.roster.retry();
+    assert!(!case.roster.is_ready());
     case.add("a", 1).unwrap();
-    assert!(case.manager.is_ready());
+    assert!(case.roster.is_ready());
 }
 
 #[test]

@@ -45,7 +45,7 @@ struct Pending<P: Proxies> {
 }
 
 /// Everything about pods; connections to the agent come and go.
-pub(crate) struct Manager<P: Proxies> {
+pub(crate) struct Roster<P: Proxies> {
     proxies: P,
     served: BTreeMap<Str, Served<P>>,
     pending: BTreeMap<Str, Pending<P>>,
@@ -55,9 +55,9 @@ pub(crate) struct Manager<P: Proxies> {
     stopped: u64,
 }
 
-impl<P: Proxies> std::fmt::Debug for Manager<P> {
+impl<P: Proxies> std::fmt::Debug for Roster<P> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Manager")
+        f.debug_struct("Roster")
             .field("served", &self.served.len())
             .field("pending", &self.pending.len())
             .finish_non_exhaustive()
@@ -77,7 +77,7 @@ pub(crate) struct Census {
     pub stopped: u64,
 }
 
-impl<P: Proxies> Manager<P> {
+impl<P: Proxies> Roster<P> {
     /// Nothing served yet.
     pub(crate) fn new(proxies: P) -> Self {
         Self {
@@ -223,5 +223,5 @@ impl<P: Proxies> Manager<P> {
 }
 
 #[cfg(test)]
-#[path = "manager_tests.rs"]
+#[path = "roster_tests.rs"]
 mod tests;

@@ -1,0 +1,62 @@
+//! Groups of variables that belong together: tunnels, sockets, threads, the time to drain.
+
+use super::{ConfigError, Environment, ProxyConfig, SocketConfig, TunnelConfig, conflict, threads};
+use model::well_known;
+use std::time::Duration;
+
+pub(super) fn tunnels(environment: &Environment) -> Result<TunnelConfig, ConfigError> {
+    let config = TunnelConfig {
+        stream_window: environment.parse("HTTP2_STREAM_WINDOW_SIZE", 4 << 20)?,
+        connection_window: environment.parse("HTTP2_CONNECTION_WINDOW_SIZE", 16 << 20)?,
+        frame_size: environment.parse("HTTP2_FRAME_SIZE", 1 << 20)?,
+        max_streams: environment.parse("POOL_MAX_STREAMS_PER_CONNECTION", 100)?,
+        unused_release: environment.duration("POOL_UNUSED_RELEASE_TIMEOUT")?.unwrap_or(Duration::from_secs(300)),
+    };
+    if config.max_streams == 0 {
+        return conflict("POOL_MAX_STREAMS_PER_CONNECTION=0 would open no tunnel; use 1 or more");
+    }
+    if !(16_384..=16_777_215).contains(&config.frame_size) {
+        return conflict("HTTP2_FRAME_SIZE must lie between 16384 and 16777215");
+    }
+    Ok(config)
+}
+
+pub(super) fn sockets(environment: &Environment) -> Result<SocketConfig, ConfigError> {
+    let flag = |text: &str| text.parse::<bool>().map_err(|error| error.to_string());
+    Ok(SocketConfig {
+        mark: environment.parse("PACKET_MARK", well_known::PROXY_MARK)?,
+        port_reuse: environment.parse("INPOD_PORT_REUSE", true)?,
+        original_source: environment.with("ENABLE_ORIG_SRC", flag)?,
+        ipv6: environment.parse("IPV6_ENABLED", true)?,
+        keepalive: environment.parse("KEEPALIVE_ENABLED", true)?,
+        keepalive_time: environment.duration("KEEPALIVE_TIME")?.unwrap_or(Duration::from_secs(180)),
+        keepalive_interval: environment.duration("KEEPALIVE_INTERVAL")?.unwrap_or(Duration::from_secs(180)),
+        keepalive_retries: environment.parse("KEEPALIVE_RETRIES", 9)?,
+        user_timeout: environment.parse("USER_TIMEOUT_ENABLED", false)?,
+    })
+}
+
+pub(super) fn worker_threads(environment: &Environment, proxy_config: &ProxyConfig) -> Result<usize, ConfigError> {
+    let setting = environment.text("ZTUNNEL_WORKER_THREADS");
+    let limit = environment.text("ZTUNNEL_RESOURCE_CPU_LIMIT");
+    let request = environment.text("ZTUNNEL_RESOURCE_CPU_REQUEST");
+    let limit_cores = environment.text("ZTUNNEL_CPU_LIMIT");
+    threads::worker_threads(&threads::Sizing {
+        setting: setting.as_deref(),
+        concurrency: proxy_config.concurrency,
+        limit: limit.as_deref(),
+        request: request.as_deref(),
+        limit_cores: limit_cores.as_deref(),
+        cores: std::thread::available_parallelism().map_or(1, usize::from),
+    })
+}
+
+pub(super) fn termination_deadline(environment: &Environment) -> Result<Duration, ConfigError> {
+    let grace: u64 = environment.parse("TERMINATION_GRACE_PERIOD_SECONDS", 0)?;
+    let from_grace = match grace {
+        0 => 5,
+        grace if grace > 10 => grace - 5,
+        grace => (grace - 1).max(1),
+    };
+    Ok(environment.duration("CONNECTION_TERMINATION_DEADLINE")?.unwrap_or_else(|| Duration::from_secs(from_grace)))
+}

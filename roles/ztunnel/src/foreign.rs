@@ -1,0 +1,19 @@
+//! Every parser of bytes that strangers write, each as a function that takes them and never fails but by its answer.
+
+use crate::{dns, inpod, state};
+use model::Mesh;
+
+/// A DNS query, answered over an empty mesh.
+pub fn dns_query(bytes: &[u8]) {
+    dns::try_query(&Mesh::new(), bytes);
+}
+
+/// A message of the node agent with this many descriptors; whether it was understood.
+pub fn zds_message(bytes: &[u8], descriptors: usize) -> bool {
+    inpod::try_message(bytes, descriptors)
+}
+
+/// A document of local resources; whether it was understood.
+pub fn local_document(text: &str) -> bool {
+    state::read_local(text).is_ok()
+}
