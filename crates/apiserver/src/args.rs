@@ -21,6 +21,9 @@ pub struct Args {
     /// Listening socket that was opened by the caller; may be given more than once
     #[arg(long, value_name = "FD")]
     pub listen_fd: Vec<RawFd>,
+    /// File with a bearer token that stands for an administrator
+    #[arg(long, value_name = "FILE")]
+    pub admin_token_file: Option<PathBuf>,
     /// `memory`, or the folder that objects live in
     #[arg(long, default_value = "memory")]
     pub state: String,
@@ -51,6 +54,16 @@ impl Args {
         Ok(listeners)
     }
 
+    fn admin_token(&self) -> Result<Option<String>, BoxError> {
+        let Some(path) = &self.admin_token_file else { return Ok(None) };
+        let text = std::fs::read_to_string(path)
+            .map_err(|error| format!("reading the administrator's token in {}: {error}", path.display()))?;
+        match text.trim() {
+            "" => Err(format!("the administrator's token in {} is empty", path.display()).into()),
+            token => Ok(Some(token.to_owned())),
+        }
+    }
+
     /// The address that pods reach this server at.
     fn advertised(&self, listeners: &[TcpListener]) -> Option<SocketAddr> {
         let first = listeners.first().and_then(|listener| listener.local_addr().ok());
@@ -73,6 +86,7 @@ impl Args {
 
 /// Runs the API server until it is told to stop.
 pub fn main(args: Args) -> Result<(), BoxError> {
+    let _log = telemetry::log::init_from_env()?;
     process::run("apiserver", Threads::PerCore, async |shutdown| {
         let listeners = args.listeners()?;
         let advertise = args.advertised(&listeners);
@@ -86,7 +100,7 @@ pub fn main(args: Args) -> Result<(), BoxError> {
             tls: Some(pki.tls),
             token_key: Some(pki.token_key),
             issuer: args.service_account_issuer.clone(),
-            admin_token: None,
+            admin_token: args.admin_token()?,
             service_range: args.service_cluster_ip_range,
             advertise,
         })?;

@@ -1,6 +1,7 @@
 //! Custom resource definitions: from the object to a served resource.
 //!
-//! A definition with a broken schema is kept, says so in its conditions, and is not served; nothing else is touched by it.
+//! A definition with a broken schema is refused; one that was stored by an earlier release and cannot be read any more says so
+//! in its conditions and is not served. Nothing else is touched by either.
 
 use crate::api::Api;
 use crate::catalog::{Catalog, Column, Origin, Resource, ScalePaths, Version, version_rank};
@@ -23,7 +24,7 @@ pub(crate) fn complete(definition: &mut Value) {
     }
 }
 
-/// Rules on the definition itself; its schemas are judged by [`judge`].
+/// Rules on the definition.
 pub(crate) fn validate(definition: &Value, old: Option<&Value>) -> Vec<Cause> {
     let mut causes = Vec::new();
     for field in ["group", "scope", "names/kind", "names/plural"] {
@@ -63,6 +64,12 @@ pub(crate) fn validate(definition: &Value, old: Option<&Value>) -> Vec<Cause> {
                 "schemas are required",
             ));
         }
+    }
+    if causes.is_empty()
+        && let Err(problem) = resource(definition)
+    {
+        let (field, message) = problem.split_once(": ").unwrap_or(("spec", &problem));
+        causes.push(Cause { field: field.to_owned(), reason: "FieldValueInvalid", message: message.to_owned() });
     }
     if let Some(old) = old {
         for field in ["group", "scope"] {
@@ -143,9 +150,6 @@ pub(crate) fn resource(definition: &Value) -> Result<Resource, String> {
         }
     }
     versions.sort_by_key(|version| std::cmp::Reverse(version_rank(&version.name)));
-    if versions.is_empty() {
-        return Err("spec.versions: no version is served".into());
-    }
     let (group, plural) = (text("/spec/group"), text("/spec/names/plural"));
     Ok(Resource {
         storage: format!("{group}/{plural}").into(),
@@ -208,6 +212,9 @@ fn read_version(version: &Value, path: &str) -> Result<Version, String> {
 pub(crate) fn registered(api: &Api, old: Option<&Value>, new: Option<&Value>) {
     if let Some(new) = new.filter(|new| established(new)) {
         match resource(new) {
+            Ok(resource) if resource.versions.is_empty() => {
+                api.change_catalog(|catalog| catalog.without(&resource.group, &resource.plural));
+            }
             Ok(resource) => api.change_catalog(|catalog| catalog.with(resource)),
             Err(problem) => tracing::warn!(definition = new.name(), problem, "a custom resource cannot be served"),
         }

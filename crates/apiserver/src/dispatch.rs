@@ -234,6 +234,10 @@ fn path(api: &Api, route: &Route, form: Form) -> Result<Reply> {
         ["api", version] => found(discovery::resources(&catalog, "", version)),
         ["apis", group] => found(discovery::one_group(&catalog, group)),
         ["apis", group, version] => found(discovery::resources(&catalog, group, version)),
+        ["openapi", "v2"] => {
+            let body = Body::Raw(openapi::V2_MEDIA, openapi::empty_v2());
+            Ok(Reply { code: 200, body, warnings: Vec::new() })
+        }
         ["openapi", "v3"] => Ok(Reply::ok(openapi::index(&catalog))),
         ["openapi", "v3", "api", version] => found(openapi::document(&catalog, "", version)),
         ["openapi", "v3", "apis", group, version] => found(openapi::document(&catalog, group, version)),

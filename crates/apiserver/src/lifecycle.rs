@@ -12,6 +12,7 @@ use serde_json::Value;
 use std::sync::Arc;
 use tokio::sync::mpsc;
 
+const DEFINITIONS: &str = "apiextensions.k8s.io/customresourcedefinitions";
 const FOREGROUND: &str = "foregroundDeletion";
 const ORPHAN: &str = "orphan";
 
@@ -40,6 +41,9 @@ pub(crate) fn act(api: &Api, item: &Attention) -> Result<()> {
         for owner in &item.owners {
             wake_owner(api, owner)?;
         }
+        if item.key.kind.as_ref() == DEFINITIONS {
+            empty_definition(api, &item.key.name)?;
+        }
         return finish_namespace(api, &item.key.namespace);
     }
     let Some(value) = api.store.get(&item.key) else { return Ok(()) };
@@ -65,6 +69,18 @@ pub(crate) fn act(api: &Api, item: &Attention) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// The objects of a custom resource go with its definition: nothing serves them any more.
+fn empty_definition(api: &Api, name: &str) -> Result<()> {
+    let Some((plural, group)) = name.split_once('.') else { return Ok(()) };
+    let storage: Arc<str> = format!("{group}/{plural}").into();
+    api.store.write(false, |transaction| {
+        for object in transaction.list(&storage) {
+            transaction.remove(Key::new(&storage, object.namespace(), object.name()));
+        }
+        Ok(())
+    })
 }
 
 /// Deletes an object whose owners are all gone; lets it forget the ones that are.

@@ -9,7 +9,7 @@ use crate::status::{Result, Status};
 use crate::store::Key;
 use http::header::{AUTHORIZATION, CONNECTION, HOST, UPGRADE};
 use http::{HeaderValue, Request, Response, StatusCode, Uri};
-use http_body_util::{BodyExt as _, Empty};
+use http_body_util::{BodyExt as _, Empty, Limited};
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
@@ -20,6 +20,8 @@ use tokio::net::TcpStream;
 /// A node has this long to take a connection and to begin an answer.
 const NODE_TIMEOUT: Duration = Duration::from_secs(15);
 const KUBELET_PORT: u64 = 10250;
+/// More of a node's refusal is not read.
+const LONGEST_REFUSAL: usize = 64 * 1024;
 
 /// Where a request goes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -148,7 +150,28 @@ pub(crate) async fn forward(destination: &Destination, request: &mut Request<Inc
         let (client, node) = (hyper::upgrade::on(request), hyper::upgrade::on(&mut response));
         tokio::spawn(join(client, node));
     }
+    if response.status().is_client_error() || response.status().is_server_error() {
+        return Err(node_refusal(response).await);
+    }
     Ok(response.map(|body| body.map_err(Into::into).boxed_unsync()))
+}
+
+/// A node says in plain text why it does not do something; clients of the API read a status.
+async fn node_refusal(response: Response<Incoming>) -> Status {
+    let code = response.status();
+    let body = Limited::new(response.into_body(), LONGEST_REFUSAL).collect().await;
+    let text = body.map(|body| String::from_utf8_lossy(&body.to_bytes()).trim().to_owned()).unwrap_or_default();
+    let text = if text.is_empty() { format!("the node answered {code}") } else { text };
+    let reason = match code.as_u16() {
+        400 => "BadRequest",
+        401 | 403 => "Forbidden",
+        404 => "NotFound",
+        405 => "MethodNotAllowed",
+        500 => "InternalError",
+        503 => "ServiceUnavailable",
+        _ => "",
+    };
+    Status::new(code.as_u16(), reason, text)
 }
 
 fn outgoing(request: &Request<Incoming>, path: &str, host: &str) -> Result<Request<Empty<bytes::Bytes>>> {

@@ -298,6 +298,7 @@ impl Server {
             Body::Json(value) => ("application/json", full(value.to_string())),
             Body::Typed(media, value) => (media, full(value.to_string())),
             Body::Text(text) => ("text/plain; charset=utf-8", full(text)),
+            Body::Raw(media, bytes) => (media, full(bytes)),
             Body::Watch(watcher) => {
                 let api = Arc::clone(&self.api);
                 let pieces = stream::unfold((watcher, api), async |(mut watcher, api)| {

@@ -4,6 +4,19 @@ use super::{Form, List, Schema, builtin};
 use crate::catalog::{Catalog, Kind, group_version};
 use serde_json::{Map, Value, json};
 
+/// The media type of [`empty_v2`].
+pub(crate) const V2_MEDIA: &str = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf";
+
+/// `/openapi/v2` in its binary form, with nothing in it: clients that fall back to it then leave validation to the server.
+pub(crate) fn empty_v2() -> Vec<u8> {
+    let text = |number: u8, content: &[u8]| {
+        let length = u8::try_from(content.len()).unwrap_or_default();
+        [&[number << 3 | 2, length], content].concat()
+    };
+    let info = [text(1, b"Kubernetes"), text(2, b"v1.34.0")].concat();
+    [text(1, b"2.0"), text(2, &info), text(8, b"")].concat()
+}
+
 /// `/openapi/v3`: where the documents are.
 pub(crate) fn index(catalog: &Catalog) -> Value {
     let mut paths = Map::new();

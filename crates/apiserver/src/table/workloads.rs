@@ -6,9 +6,21 @@ use crate::request::selector::label_selector_text;
 use jiff::Timestamp;
 use serde_json::Value;
 
+/// Init containers that run beside the others, and whether each is ready.
+fn sidecars(pod: &Value) -> impl Iterator<Item = bool> {
+    let specs = pod.list("/spec/initContainers").iter().filter(|container| container["restartPolicy"] == "Always");
+    specs.map(|container| {
+        let statuses = pod.list("/status/initContainerStatuses").iter();
+        statuses.filter(|status| status["name"] == container["name"]).any(|status| status["ready"] == true)
+    })
+}
+
 pub(super) fn pod(pod: &Value, now: Timestamp) -> Vec<Value> {
     let statuses = pod.list("/status/containerStatuses");
-    let ready = statuses.iter().filter(|status| status["ready"] == true).count();
+    let beside: Vec<bool> = sidecars(pod).collect();
+    let ready = statuses.iter().filter(|status| status["ready"] == true).count()
+        + beside.iter().filter(|ready| **ready).count();
+    let total = pod.list("/spec/containers").len() + beside.len();
     let gates = pod.list("/spec/readinessGates");
     let passed = gates
         .iter()
@@ -19,7 +31,7 @@ pub(super) fn pod(pod: &Value, now: Timestamp) -> Vec<Value> {
         })
         .count();
     vec![
-        format!("{ready}/{}", pod.list("/spec/containers").len()).into(),
+        format!("{ready}/{total}").into(),
         pod_status(pod).into(),
         restarts(pod, now).into(),
         age(pod, now),
@@ -94,6 +106,13 @@ fn init_status(pod: &Value) -> Option<String> {
     let statuses = pod.list("/status/initContainerStatuses");
     for (index, status) in statuses.iter().enumerate() {
         if status.pointer("/state/terminated/exitCode").and_then(Value::as_i64) == Some(0) {
+            continue;
+        }
+        let beside = pod
+            .list("/spec/initContainers")
+            .iter()
+            .any(|container| container["name"] == status["name"] && container["restartPolicy"] == "Always");
+        if beside && status["started"] == true {
             continue;
         }
         if status.pointer("/state/terminated").is_some() {
@@ -208,12 +227,21 @@ mod tests {
     use rstest::rstest;
     use serde_json::json;
 
+    #[test]
+    fn a_sidecar_counts_among_the_containers() {
+        let value = json!({"spec": {"containers": [{"name": "a"}], "initContainers": [{"name": "s", "restartPolicy": "Always"}]},
+            "status": {"containerStatuses": [{"name": "a", "ready": true}], "initContainerStatuses": [{"name": "s", "ready": true}]}});
+        assert_eq!(pod(&value, Timestamp::now())[0], json!("2/2"));
+    }
+
     #[rstest]
     #[case(json!({"status": {"phase": "Pending"}}), "Pending")]
     #[case(json!({"status": {"phase": "Running", "containerStatuses": [{"state": {"waiting": {"reason": "CrashLoopBackOff"}}}]}}), "CrashLoopBackOff")]
     #[case(json!({"status": {"phase": "Failed", "containerStatuses": [{"state": {"terminated": {"exitCode": 3}}}]}}), "ExitCode:3")]
     #[case(json!({"metadata": {"deletionTimestamp": "2026-01-01T00:00:00Z"}, "status": {"phase": "Running"}}), "Terminating")]
     #[case(json!({"spec": {"initContainers": [{}, {}]}, "status": {"phase": "Pending", "initContainerStatuses": [{"state": {"running": {}}}]}}), "Init:0/2")]
+    #[case(json!({"spec": {"initContainers": [{"name": "s", "restartPolicy": "Always"}]}, "status": {"phase": "Running",
+        "initContainerStatuses": [{"name": "s", "started": true, "ready": true, "state": {"running": {}}}]}}), "Running")]
     fn a_pod_says_how_it_fares(#[case] pod: Value, #[case] expected: &str) {
         assert_eq!(pod_status(&pod), expected);
     }

@@ -2,13 +2,15 @@
 
 mod delete;
 mod fields;
+mod patch;
 mod read;
 mod write;
 
 pub(crate) use delete::{DeleteOptions, delete, delete_collection, remove};
 pub(crate) use fields::{Strictness, admit_fields};
+pub(crate) use patch::patch;
 pub(crate) use read::{get, list, present, view_one, watch};
-pub(crate) use write::{Context, create, create_object, patch, update, update_object};
+pub(crate) use write::{Context, create, create_object, update, update_object};
 
 use crate::authn::User;
 use crate::catalog::Kind;
@@ -114,6 +116,7 @@ pub(crate) enum Body {
     /// JSON under a media type of its own.
     Typed(&'static str, Value),
     Text(String),
+    Raw(&'static str, Vec<u8>),
     Watch(Box<Watcher>),
 }
 

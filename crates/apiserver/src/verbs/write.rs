@@ -1,4 +1,4 @@
-//! create, update and patch.
+//! create and update, and what every write goes through.
 
 use super::fields::{self, Strictness, admit_fields};
 use super::{Reply, Request, view_one};
@@ -9,10 +9,8 @@ use crate::crd;
 use crate::events;
 use crate::object::{Object, timestamp};
 use crate::ownership;
-use crate::patch::{self, PatchType};
-use crate::status::{Cause, Result, Status};
+use crate::status::{Result, Status};
 use crate::store::{Key, Transaction};
-use crate::verbs::present;
 use serde_json::{Map, Value};
 use std::sync::Arc;
 
@@ -57,11 +55,11 @@ impl Context {
         Key::new(&self.kind.resource.storage, &self.namespace, name)
     }
 
-    fn group(&self) -> &str {
+    pub(super) fn group(&self) -> &str {
         &self.kind.resource.group
     }
 
-    fn plural(&self) -> &str {
+    pub(super) fn plural(&self) -> &str {
         &self.kind.resource.plural
     }
 }
@@ -119,7 +117,7 @@ fn insert(api: &Api, context: &Context, transaction: &mut Transaction<'_>, mut v
 }
 
 /// The namespace in the object and the one in the path must agree.
-fn place(context: &Context, value: &mut Value) -> Result<()> {
+pub(super) fn place(context: &Context, value: &mut Value) -> Result<()> {
     let named = value.namespace().to_owned();
     if !context.kind.resource.namespaced {
         value.metadata_mut().remove("namespace");
@@ -135,7 +133,7 @@ fn place(context: &Context, value: &mut Value) -> Result<()> {
 }
 
 /// The metadata that only this server gives.
-fn begin(kind: &Kind, value: &mut Value) {
+pub(super) fn begin(kind: &Kind, value: &mut Value) {
     let metadata = value.metadata_mut();
     for field in ["deletionTimestamp", "deletionGracePeriodSeconds", "selfLink", "generation"] {
         metadata.remove(field);
@@ -154,7 +152,7 @@ fn generated_name(prefix: &str) -> String {
     prefix.chars().take(58).chain(suffix).collect()
 }
 
-fn check_size(context: &Context, value: &Value) -> Result<()> {
+pub(super) fn check_size(context: &Context, value: &Value) -> Result<()> {
     if value.to_string().len() > LARGEST_OBJECT {
         return Err(Status::forbidden(
             context.group(),
@@ -167,7 +165,7 @@ fn check_size(context: &Context, value: &Value) -> Result<()> {
 }
 
 /// What follows from a change that has been kept.
-fn after_write(api: &Api, context: &Context, old: Option<&Value>, new: Option<&Value>) {
+pub(super) fn after_write(api: &Api, context: &Context, old: Option<&Value>, new: Option<&Value>) {
     if !context.dry_run && context.kind.is("apiextensions.k8s.io", "customresourcedefinitions") {
         crd::registered(api, old, new);
     }
@@ -215,14 +213,14 @@ pub(crate) fn update_object(
 
 /// How the ownership of fields is recorded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Record {
+pub(super) enum Record {
     /// From the difference between the two states.
     Update,
     /// It has been worked out by the apply.
     Done,
 }
 
-fn replace(
+pub(super) fn replace(
     api: &Api,
     context: &Context,
     transaction: &mut Transaction<'_>,
@@ -380,103 +378,4 @@ pub(super) fn is_finished(kind: &Kind, value: &Value) -> bool {
         && value.pointer("/metadata/deletionGracePeriodSeconds").and_then(Value::as_i64).unwrap_or(0) > 0;
     let namespace_holds = kind.is("", "namespaces") && !value.list("/spec/finalizers").is_empty();
     value.is_terminating() && value.list("/metadata/finalizers").is_empty() && !graceful && !namespace_holds
-}
-
-pub(crate) fn patch(api: &Api, request: &Request) -> Result<Reply> {
-    let form = PatchType::of(&request.content_type, &request.kind)?;
-    let document = request.json()?;
-    let mut warnings = admission::warnings(&request.kind);
-    let strictness = Strictness::of(&request.query)?;
-    if form == PatchType::Apply {
-        return apply(api, request, document, strictness, warnings);
-    }
-    let kind = &request.kind;
-    let context = Context::of(request);
-    let stored = update_object(api, &context, &request.target.name, |current| {
-        let mut value = patch::apply(form, &present(current, kind), &document, kind.schema())?;
-        admit_fields(kind, &mut value, strictness, &mut warnings)?;
-        if kind.is("events.k8s.io", "events") {
-            events::to_core_group(&mut value);
-        }
-        check_name(kind, &request.target.name, &value)?;
-        Ok(value)
-    })?;
-    Ok(Reply { warnings, ..Reply::ok(view_one(request, &stored)) })
-}
-
-fn check_name(kind: &Kind, name: &str, value: &Value) -> Result<()> {
-    if value.name() == name {
-        return Ok(());
-    }
-    let cause = Cause::invalid("metadata.name", &value.name().into(), "field is immutable");
-    Err(Status::invalid(&kind.resource.group, &kind.resource.kind, name, &[cause]))
-}
-
-/// Server-side apply: creates the object when it is not there.
-fn apply(
-    api: &Api,
-    request: &Request,
-    document: Value,
-    strictness: Strictness,
-    mut warnings: Vec<String>,
-) -> Result<Reply> {
-    let (kind, context, name) = (&request.kind, Context::of(request), request.target.name.as_str());
-    if request.query.get("fieldManager").is_empty() {
-        return Err(Status::bad_request(
-            "PatchOptions.meta.k8s.io \"\" is invalid: fieldManager: Required value: is required for apply patch",
-        ));
-    }
-    let mut intent = document;
-    intent.metadata_mut().insert("name".into(), name.into());
-    place(&context, &mut intent)?;
-    if intent.pointer("/metadata/managedFields").is_some_and(|managed| !managed.is_null()) {
-        return Err(Status::bad_request("metadata.managedFields must be nil"));
-    }
-    let intent = declared(kind, intent, strictness, &mut warnings)?;
-    let mut created = false;
-    let mut before = None;
-    let outcome = api.store.write(context.dry_run, |transaction| {
-        let Some(current) = transaction.get(&context.key(name)) else {
-            created = true;
-            return apply_new(api, &context, transaction, intent);
-        };
-        before = Some(Arc::clone(&current));
-        let live = present(&current, kind);
-        let mut value = ownership::apply(&context, &live, &intent, request.query.flag("force"))?;
-        admit_fields(kind, &mut value, Strictness::Ignore, &mut Vec::new())?;
-        replace(api, &context, transaction, &current, value, Record::Done)
-    })?;
-    after_write(api, &context, before.as_deref(), Some(&outcome));
-    let code = if created { 201 } else { 200 };
-    Ok(Reply { warnings, ..Reply::with(code, view_one(request, &outcome)) })
-}
-
-fn apply_new(api: &Api, context: &Context, transaction: &mut Transaction<'_>, intent: Value) -> Result<Arc<Value>> {
-    if !context.subresource.is_empty() {
-        return Err(Status::not_found(context.group(), context.plural(), intent.name()));
-    }
-    if !intent.resource_version().is_empty() {
-        return Err(Status::modified(context.group(), context.plural(), intent.name()));
-    }
-    let mut value = ownership::apply_first(context, &intent);
-    admit_fields(&context.kind, &mut value, Strictness::Ignore, &mut Vec::new())?;
-    begin(&context.kind, &mut value);
-    fields::check_object(&context.kind, &value, None)?;
-    admission::admit(api, transaction, context, &mut value, None)?;
-    check_size(context, &value)?;
-    Ok(transaction.put(context.key(value.name()), value))
-}
-
-/// An applied configuration without what its kind does not declare, and without defaults: they are nobody's intent.
-fn declared(kind: &Kind, intent: Value, strictness: Strictness, warnings: &mut Vec<String>) -> Result<Value> {
-    let mut complete = intent.clone();
-    admit_fields(kind, &mut complete, strictness, warnings)?;
-    let mut intent = intent;
-    crate::schema::prune::object(&mut intent, kind.schema());
-    if !kind.is_custom() {
-        crate::schema::prune::normalise(&mut intent, kind.schema());
-    }
-    intent["apiVersion"] = kind.api_version().into();
-    intent["kind"] = kind.resource.kind.clone().into();
-    Ok(intent)
 }
