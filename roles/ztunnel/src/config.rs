@@ -106,8 +106,6 @@ pub struct ControlConfig {
     pub token: Option<String>,
     /// Further request metadata.
     pub headers: Vec<(String, String)>,
-    /// Workloads are asked for one by one.
-    pub on_demand: bool,
 }
 
 /// The certificate authority and what is asked of it.
@@ -205,11 +203,6 @@ impl Config {
         let pod_namespace = environment.text("POD_NAMESPACE").unwrap_or_default();
         let service_account = environment.text("SERVICE_ACCOUNT");
         let control = control(environment, &proxy_config, "XDS")?;
-        if control.on_demand && dns.enabled {
-            return conflict(
-                "XDS_ON_DEMAND=true needs ISTIO_META_DNS_CAPTURE=false: names cannot be answered unless all are known",
-            );
-        }
         Ok(Self {
             arguments: arguments.join(" "),
             proxy,
@@ -272,7 +265,7 @@ fn mode(environment: &Environment) -> Result<(), ConfigError> {
     if environment.text("PROXY_WORKLOAD_INFO").is_some() {
         return conflict("PROXY_WORKLOAD_INFO belongs to a dedicated proxy; unset it");
     }
-    for name in ["FAKE_CA", "UNSTABLE_ENABLE_SOCKS5"] {
+    for name in ["FAKE_CA", "UNSTABLE_ENABLE_SOCKS5", "XDS_ON_DEMAND"] {
         if environment.parse(name, false)? {
             return Err(ConfigError::Conflict(format!("{name}=true is not served; unset it")));
         }
@@ -324,7 +317,6 @@ fn control(environment: &Environment, proxy_config: &ProxyConfig, prefix: &str) 
             .with_prefix(&format!("{prefix}_HEADER_"))
             .map(|(name, value)| (name.to_owned(), value.to_owned()))
             .collect(),
-        on_demand: prefix == "XDS" && environment.parse("XDS_ON_DEMAND", false)?,
     })
 }
 

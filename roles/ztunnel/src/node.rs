@@ -18,6 +18,8 @@ pub(crate) fn node(config: &Config) -> Node {
     .map(|(key, value)| (key.to_owned(), text(value)))
     .collect();
     fields.extend(config.metadata.iter().map(|(key, value)| (key.clone(), text(value))));
+    // The control plane shows it next to the proxy; charts set it, a bare process does not.
+    fields.entry("ISTIO_VERSION".to_owned()).or_insert_with(|| text(env!("CARGO_PKG_VERSION")));
     fields.extend(config.json_metadata.iter().map(|(key, json)| (key.clone(), value(json))));
     Node {
         id: format!("ztunnel~{instance_ip}~{name}.{namespace}~{namespace}.svc.cluster.local"),
@@ -64,7 +66,7 @@ mod tests {
         assert_eq!(node.id, "ztunnel~10.244.1.5~ztunnel-x.istio-system~istio-system.svc.cluster.local");
         let fields = node.metadata.unwrap().fields;
         let names: Vec<_> = fields.keys().map(String::as_str).collect();
-        assert_eq!(names, ["CLUSTER_ID", "INSTANCE_IPS", "LABELS", "NAME", "NAMESPACE", "NODE_NAME"]);
+        assert_eq!(names, ["CLUSTER_ID", "INSTANCE_IPS", "ISTIO_VERSION", "LABELS", "NAME", "NAMESPACE", "NODE_NAME"]);
         assert!(
             matches!(&fields["LABELS"].kind, Some(Kind::StructValue(labels)) if labels.fields["app"] == text("ztunnel"))
         );

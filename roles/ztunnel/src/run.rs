@@ -192,8 +192,7 @@ fn follow_control_plane(proxy: &Arc<Proxy>, ready: &Ready) -> Result<tokio::sync
     let prefetch = Prefetch::new(proxy.certificates.clone(), proxy.config.node.clone());
     let observer = XdsObserver(proxy.metrics.xds.clone());
     let sink = XdsSink::new(proxy.state.clone(), prefetch, observer);
-    let mut config = xds::client::Config::new(node::node(&proxy.config));
-    config.on_demand = control.on_demand;
+    let config = xds::client::Config::new(node::node(&proxy.config));
     let (client, handle) = xds::client::Client::new(config, sink);
     task::spawn(
         "xds",

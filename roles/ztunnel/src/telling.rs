@@ -136,3 +136,114 @@ fn said_party(baggage: &Baggage, peer: Option<&Identity>) -> Party {
         zone: known(&baggage.zone),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::route::Hop;
+    use std::sync::Arc;
+
+    /// A pod of the recorded walk.
+    fn pod(name: &str, account: &str) -> Workload {
+        Workload {
+            name: name.into(),
+            namespace: "shop".into(),
+            service_account: account.into(),
+            workload_name: account.into(),
+            canonical_name: account.into(),
+            canonical_revision: "v1".into(),
+            ..Workload::default()
+        }
+    }
+
+    fn web() -> Service {
+        Service {
+            name: "web".into(),
+            namespace: "shop".into(),
+            hostname: "web.shop.svc.cluster.local".into(),
+            ..Service::default()
+        }
+    }
+
+    fn route(tunnel: Tunnel) -> Route {
+        Route {
+            hop: Hop::Address("10.244.1.6:15008".parse().unwrap()),
+            tunnel,
+            workload: Some(Arc::new(pod("web-57794d7bfc-zkpk5", "web"))),
+            service: Some(Arc::new(web())),
+        }
+    }
+
+    /// `src=workload/identity dst=workload/identity at address/hbone service`, what matters of a record.
+    fn text(record: &Record) -> String {
+        let end = |end: &End| {
+            let account = end.identity.as_ref().map_or("-", |identity| &identity.service_account);
+            format!("{}/{account}", end.workload.as_deref().unwrap_or("-"))
+        };
+        format!(
+            "src={} dst={} at {}/{} {}",
+            end(&record.source),
+            end(&record.destination),
+            record.destination_address,
+            record.hbone_address.as_deref().unwrap_or("-"),
+            record.service.as_deref().unwrap_or("-"),
+        )
+    }
+
+    #[test]
+    fn a_tunnelled_connection_is_told_as_recorded() {
+        let client = pod("client", "client");
+        let authority: Authority = "10.244.1.6:8080".parse().unwrap();
+        let tunnel = Tunnel::Hbone { authority: authority.clone(), expected: Vec::new() };
+        let (source, hop) = ("10.244.1.7:45114".parse().unwrap(), "10.244.1.6:15008".parse().unwrap());
+        let (record, labels) = outbound(&client, &client.identity(), &route(tunnel), source, hop);
+        let expected = "src=client/client dst=web-57794d7bfc-zkpk5/web at 10.244.1.6:15008/10.244.1.6:8080 \
+                        web.shop.svc.cluster.local";
+        assert_eq!(text(&record), expected);
+        assert!(labels.mutual_tls && labels.source.principal.is_some() && labels.destination.principal.is_some());
+
+        let server = pod("web-57794d7bfc-zkpk5", "web");
+        let (record, _) = inbound(
+            &server,
+            Client::Workload(&client),
+            Some(&client.identity()),
+            Some(&web()),
+            source,
+            (hop, Some(&authority)),
+        );
+        assert_eq!(text(&record), expected);
+    }
+
+    #[test]
+    fn plaintext_proves_nobody() {
+        let client = pod("client", "client");
+        let source = "10.244.1.7:45114".parse().unwrap();
+        let address = "10.244.1.6:8080".parse().unwrap();
+        let (record, labels) = outbound(&client, &client.identity(), &route(Tunnel::Plain), source, address);
+        assert_eq!(
+            text(&record),
+            "src=client/- dst=web-57794d7bfc-zkpk5/- at 10.244.1.6:8080/- web.shop.svc.cluster.local"
+        );
+        assert!(!labels.mutual_tls && labels.source.principal.is_none() && labels.destination.principal.is_some());
+        let server = pod("web-57794d7bfc-zkpk5", "web");
+        let (record, _) = inbound(&server, Client::Unknown, None, None, source, (address, None));
+        assert_eq!(text(&record), "src=-/- dst=web-57794d7bfc-zkpk5/- at 10.244.1.6:8080/- -");
+    }
+
+    #[test]
+    fn baggage_speaks_for_a_client_that_the_mesh_does_not_know() {
+        let baggage = Baggage {
+            workload_name: "deploy".to_owned(),
+            service: "canonical".to_owned(),
+            namespace: "far".to_owned(),
+            ..Baggage::default()
+        };
+        let peer = "spiffe://cluster.local/ns/far/sa/account".parse().unwrap();
+        let (source, address) = ("10.9.0.1:1".parse().unwrap(), "10.244.1.6:8080".parse().unwrap());
+        let server = pod("server", "web");
+        let (record, labels) = inbound(&server, Client::Said(&baggage), Some(&peer), None, source, (address, None));
+        assert_eq!(record.source.workload.as_deref(), Some("canonical"));
+        assert_eq!(labels.source.app.as_deref(), Some("deploy"));
+        assert_eq!(labels.source.principal, Some(peer));
+    }
+}

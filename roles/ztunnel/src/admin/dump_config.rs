@@ -63,7 +63,7 @@ pub(super) fn config(config: &Config) -> Value {
         "windowSize": tunnels.stream_window,
         "xdsAddress": control.address,
         "xdsHeaders": headers(control),
-        "xdsOnDemand": control.on_demand,
+        "xdsOnDemand": false,
         "xdsRootCert": root(&control.root),
         "ztunnelIdentity": own.map(|own| {
             format!("spiffe://{}/ns/{}/sa/{}", config.trust_domain, own.namespace, own.service_account)

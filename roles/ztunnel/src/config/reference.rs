@@ -52,7 +52,7 @@ pub const VARIABLES: &[Variable] = &[
     honoured("AUTH_TOKEN", "bearer token or its path (./var/run/secrets/tokens/istio-token if present)"),
     honoured("XDS_HEADER_*", "further metadata of discovery requests"),
     honoured("CA_HEADER_*", "further metadata of certificate requests"),
-    honoured("XDS_ON_DEMAND", "workloads are asked for one by one (false)"),
+    refused("XDS_ON_DEMAND", "workloads asked for one by one: until that is served, all are held"),
     honoured("LOCAL_XDS_PATH", "file of local workloads, services and policies"),
     honoured("LOCAL_XDS", "the same inline"),
     honoured("PREFERED_SERVICE_NAMESPACE", "namespace that wins a tie in DNS (spelled as upstream does)"),

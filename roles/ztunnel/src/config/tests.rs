@@ -45,7 +45,7 @@ fn drain_deadlines(#[case] pairs: &[(&str, &str)], #[case] seconds: u64) {
 #[rstest]
 #[case::http(&[("XDS_ADDRESS", "http://istiod:15010")], "only https")]
 #[case::nothing_to_do(&[("ENABLE_PROXY", "false"), ("ISTIO_META_DNS_CAPTURE", "false")], "nothing to do")]
-#[case::on_demand_with_dns(&[("XDS_ON_DEMAND", "true")], "ISTIO_META_DNS_CAPTURE=false")]
+#[case::on_demand(&[("XDS_ON_DEMAND", "true")], "XDS_ON_DEMAND=true is not served")]
 #[case::both_local(&[("LOCAL_XDS", "{}"), ("LOCAL_XDS_PATH", "x")], "exclude each other")]
 #[case::mark(&[("PACKET_MARK", "x")], "PACKET_MARK")]
 #[case::dedicated(&[("PROXY_MODE", "dedicated")], "PROXY_MODE")]

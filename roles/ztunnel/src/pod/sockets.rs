@@ -44,8 +44,13 @@ pub(crate) struct DnsSockets {
 /// Opens everything, or nothing.
 pub(crate) fn open(namespace: &NetNs, config: &Config, threads: usize) -> Result<Opened, Error> {
     let dns = if config.dns.enabled { open_dns(namespace, config)? } else { Vec::new() };
-    // Without overlap only one socket can have the port, so only one thread serves the pod.
-    let sets = if config.sockets.port_reuse { threads.max(1) } else { 1 };
+    let sets = match (config.proxy, config.sockets.port_reuse) {
+        // Only DNS is wanted.
+        (false, _) => 0,
+        // Without overlap only one socket can have the port, so only one thread serves the pod.
+        (true, false) => 1,
+        (true, true) => threads.max(1),
+    };
     let wanted = config.sockets.original_source;
     let attempt =
         |transparent| (0..sets).map(|_| open_set(namespace, config, transparent)).collect::<Result<Vec<_>, _>>();
