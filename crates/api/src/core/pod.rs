@@ -173,21 +173,26 @@ object! {
     pub struct ContainerStateRunning {
         started_at: Option<Time>,
     }
-
-    /// How a container ended.
-    pub struct ContainerStateTerminated {
-        exit_code: i32,
-        signal: i32,
-        reason: String,
-        message: String,
-        started_at: Option<Time>,
-        finished_at: Option<Time>,
-        #[serde(rename = "containerID")]
-        container_id: String,
-    }
 }
 
 whole_object! {
+    /// How a container ended.
+    pub struct ContainerStateTerminated {
+        exit_code: i32,
+        #[serde(skip_serializing_if = "is_default")]
+        signal: i32,
+        #[serde(skip_serializing_if = "is_default")]
+        reason: String,
+        #[serde(skip_serializing_if = "is_default")]
+        message: String,
+        #[serde(skip_serializing_if = "is_default")]
+        started_at: Option<Time>,
+        #[serde(skip_serializing_if = "is_default")]
+        finished_at: Option<Time>,
+        #[serde(rename = "containerID", skip_serializing_if = "is_default")]
+        container_id: String,
+    }
+
     /// How one container is doing.
     pub struct ContainerStatus {
         #[serde(skip_serializing_if = "is_default")]
