@@ -6,6 +6,7 @@
 //! What an object means, and what to do about it, is the roles' business.
 
 mod authentication;
+mod changes;
 mod client;
 mod error;
 mod event;
@@ -17,6 +18,7 @@ mod pod;
 mod store;
 mod watch;
 
+pub use changes::{Change, Changes};
 pub use client::{Client, Source};
 pub use error::{Error, Result};
 pub use event::{EventKind, Recorder};
@@ -25,4 +27,4 @@ pub use manifest::Applied;
 pub use object::{DeleteOptions, Patch};
 pub use path::Scope;
 pub use pod::{LogOptions, Output, PortForward, Process};
-pub use store::{Change, Changes, ObjectKey, Rejected, Store};
+pub use store::{ObjectKey, Rejected, Store};

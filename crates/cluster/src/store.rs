@@ -1,15 +1,16 @@
 //! What is known of the objects of a scope: looked up at once, followed change by change.
 //!
-//! One writer (the watch) and any number of readers. A follower that is slow sees the latest state of each object
-//! instead of every step, so what it has not read yet is never more than one entry per object.
+//! One writer (the watch) and any number of readers, each of whom may follow the [`Changes`].
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::sync::{Arc, Weak};
 
 use api::{ParseError, Resource};
-use parking_lot::{Mutex, RwLock};
-use tokio::sync::{Notify, watch};
+use parking_lot::RwLock;
+use tokio::sync::watch;
+
+use crate::changes::{Change, Changes, Queue};
 
 /// Namespace and name; the namespace of a cluster-scoped object is empty.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -48,30 +49,6 @@ pub struct Rejected {
     pub key: ObjectKey,
     /// What is wrong with it.
     pub error: ParseError,
-}
-
-/// What happened to an object.
-#[derive(Debug)]
-pub enum Change<T> {
-    /// It was created or changed.
-    Applied(Arc<T>),
-    /// It is gone; this is what was known of it last.
-    Deleted(Arc<T>),
-    /// It cannot be read. If it was known before, that knowledge still stands.
-    Rejected(Arc<Rejected>),
-    /// Everything that exists has been seen. Comes once.
-    Synced,
-}
-
-impl<T> Clone for Change<T> {
-    fn clone(&self) -> Self {
-        match self {
-            Self::Applied(object) => Self::Applied(object.clone()),
-            Self::Deleted(object) => Self::Deleted(object.clone()),
-            Self::Rejected(rejected) => Self::Rejected(rejected.clone()),
-            Self::Synced => Self::Synced,
-        }
-    }
 }
 
 /// The objects of a scope, kept up to date while any clone is held.
@@ -174,7 +151,7 @@ impl<T: Resource> Store<T> {
             queue.push(None, Change::Synced);
         }
         state.followers.push(Arc::downgrade(&queue));
-        Changes { queue, store: self.clone() }
+        Changes::new(queue, self.clone())
     }
 }
 
@@ -226,7 +203,7 @@ impl<T: Resource> Shared<T> {
     }
 
     /// Everything that exists has been seen: what is not among `seen` is gone.
-    pub(crate) fn sync(&self, seen: &std::collections::HashSet<ObjectKey>) {
+    pub(crate) fn sync(&self, seen: &HashSet<ObjectKey>) {
         let gone: Vec<_> = {
             let state = self.state.read();
             state.objects.keys().chain(state.rejected.keys()).filter(|key| !seen.contains(key)).cloned().collect()
@@ -253,85 +230,8 @@ impl<T> State<T> {
     }
 }
 
-/// The changes of a store, for one follower.
-pub struct Changes<T> {
-    queue: Arc<Queue<T>>,
-    store: Store<T>,
-}
-
-impl<T> fmt::Debug for Changes<T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Changes").field("store", &self.store).finish_non_exhaustive()
-    }
-}
-
-impl<T: Resource> Changes<T> {
-    /// Waits for the next change. Dropping the wait loses nothing.
-    pub async fn next(&mut self) -> Change<T> {
-        loop {
-            if let Some(change) = self.try_next() {
-                return change;
-            }
-            self.queue.filled.notified().await;
-        }
-    }
-
-    /// The next change, when there is one.
-    pub fn try_next(&mut self) -> Option<Change<T>> {
-        self.queue.pop()
-    }
-
-    /// The store whose changes these are.
-    pub fn store(&self) -> &Store<T> {
-        &self.store
-    }
-}
-
-/// Changes that one follower has not read: in order of first mention, each object at most once.
-struct Queue<T> {
-    pending: Mutex<Pending<T>>,
-    filled: Notify,
-}
-
-struct Pending<T> {
-    order: VecDeque<Option<ObjectKey>>,
-    changes: HashMap<Option<ObjectKey>, Change<T>>,
-}
-
-impl<T> Default for Queue<T> {
-    fn default() -> Self {
-        let pending = Pending { order: VecDeque::new(), changes: HashMap::new() };
-        Self { pending: Mutex::new(pending), filled: Notify::new() }
-    }
-}
-
-impl<T> Queue<T> {
-    fn push(&self, key: Option<ObjectKey>, change: Change<T>) {
-        let mut pending = self.pending.lock();
-        let Pending { order, changes } = &mut *pending;
-        match (changes.get_mut(&key), change) {
-            // The follower has yet to hear of the knowledge that still stands.
-            (Some(Change::Applied(_)), Change::Rejected(_)) => {}
-            (Some(known), change) => *known = change,
-            (None, change) => {
-                changes.insert(key.clone(), change);
-                order.push_back(key);
-            }
-        }
-        self.filled.notify_one();
-    }
-
-    fn pop(&self) -> Option<Change<T>> {
-        let mut pending = self.pending.lock();
-        let key = pending.order.pop_front()?;
-        pending.changes.remove(&key)
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use std::collections::HashSet;
-
     use api::{ConfigMap, ObjectMeta};
 
     use super::*;
