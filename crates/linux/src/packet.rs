@@ -198,4 +198,11 @@ mod tests {
             assert_eq!(cut.segment(), None, "{len} bytes");
         }
     }
+
+    proptest::proptest! {
+        #[test]
+        fn whatever_passes_is_read_without_panic(bytes in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..128)) {
+            let _ = Frame { bytes }.segment();
+        }
+    }
 }

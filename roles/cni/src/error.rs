@@ -20,6 +20,9 @@ pub(crate) enum Error {
     /// The node proxy does not know the pod.
     #[error("telling the node proxy about pod {pod}: {source}")]
     Proxy { pod: String, source: ProxyError },
+    /// The pod is in the mesh, but does not say so.
+    #[error("pod {pod} is in the mesh, but the annotation that says so could not be written")]
+    Unsaid { pod: String },
     /// The kernel refused.
     #[error(transparent)]
     Kernel(#[from] linux::Error),

@@ -219,3 +219,37 @@ fn reject(data: Reader<'_>) -> Option<Expr> {
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::nft::wire::{Attrs, answers};
+    use proptest::prelude::*;
+
+    /// Attributes that nest, with kinds that mean something and lengths that may lie.
+    fn attributes() -> impl Strategy<Value = Vec<u8>> {
+        let leaf = prop::collection::vec(any::<u8>(), 0..24);
+        leaf.prop_recursive(4, 64, 6, |inner| {
+            prop::collection::vec((0u16..12, inner), 0..6).prop_map(|list| {
+                let mut attrs = Attrs::default();
+                for (kind, value) in list {
+                    attrs.bytes(kind, &value);
+                }
+                attrs.0
+            })
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_comes_is_read_without_panic(bytes in attributes(), cut in 0usize..64) {
+            let bytes = &bytes[..bytes.len().saturating_sub(cut % 7)];
+            let reader = Reader(bytes);
+            let _ = (chain(reader), rule(reader, &[]), expr(reader, &[]), comment(bytes));
+            if let Some((set, _)) = set(reader) {
+                let _ = elements(&set, reader);
+            }
+            let _ = answers(bytes).count();
+        }
+    }
+}

@@ -136,7 +136,14 @@ impl Rule {
     #[must_use]
     pub fn ip_version(self, v6: bool) -> Self {
         let number = if v6 { libc::NFPROTO_IPV6 } else { libc::NFPROTO_IPV4 };
-        self.compare(Expr::Meta { key: Meta::NfProto, to: R }, Relation::Equal, &Field::Protocol(number as u8))
+        let checked = Self::new().compare(
+            Expr::Meta { key: Meta::NfProto, to: R },
+            Relation::Equal,
+            &Field::Protocol(number as u8),
+        );
+        // Once is enough.
+        let known = self.exprs.windows(checked.exprs.len()).any(|steps| steps == checked.exprs);
+        if known { self } else { checked.exprs.into_iter().fold(self, Self::expr) }
     }
 
     fn version_of(self, keys: &[Key]) -> Self {

@@ -170,7 +170,7 @@ impl Line {
     }
 
     fn held(&self, reg: Reg) -> Held {
-        self.held.get(&reg).cloned().unwrap_or(Held {
+        self.held.get(&reg).cloned().unwrap_or_else(|| Held {
             text: format!("reg {}", reg.0),
             kind: FieldKind::Number,
             constant: Vec::new(),
@@ -289,8 +289,12 @@ impl Line {
             Some((left, bits)) => (left.to_owned(), format!("/{bits}")),
             None => (held.text, String::new()),
         };
-        let not = if relation == Relation::NotEqual { "!= " } else { "" };
-        self.word(format!("{left} {not}{right}{prefix}"));
+        let sign = match relation {
+            Relation::NotEqual => "!= ",
+            Relation::Equal if left.contains('&') => "== ",
+            Relation::Equal => "",
+        };
+        self.word(format!("{left} {sign}{right}{prefix}"));
     }
 
     fn set(&mut self, what: &str, from: Reg) {

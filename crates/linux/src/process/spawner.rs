@@ -67,12 +67,8 @@ fn spawn_here(mut command: Command, home: &Home) -> Result<(u32, OwnedFd)> {
         None => crate::netns::NetNs::current()?,
     };
     let name = command.program.to_string_lossy().into_owned();
-    let spawned = net.run(|| {
-        let away = Away::go(&command, home);
-        let spawned = away.and_then(|_away| start_child(command, &name));
-        spawned
-    })?;
-    spawned
+    // `_away` brings the thread home only after the start, whatever became of it.
+    net.run(|| Away::go(&command, home).and_then(|_away| start_child(command, &name)))?
 }
 
 fn start_child(mut command: Command, name: &str) -> Result<(u32, OwnedFd)> {

@@ -155,7 +155,7 @@ impl PodTask {
     fn conclude(&self, result: Result<(), Error>) -> Next {
         match result {
             Ok(()) => Next::Rest,
-            Err(error @ Error::Proxy { source: ProxyError::NotConnected, .. }) => {
+            Err(error @ (Error::Proxy { source: ProxyError::NotConnected, .. } | Error::Unsaid { .. })) => {
                 tracing::debug!("{error}");
                 Next::Retry
             }
@@ -188,8 +188,7 @@ impl PodTask {
             self.shared.metrics.reconcile_events.add(&["add"]);
             tracing::info!("pod {} is in the mesh", self.name);
         }
-        self.annotate(Some("enabled")).await;
-        Ok(())
+        if self.annotate(Some("enabled")).await { Ok(()) } else { Err(Error::Unsaid { pod: self.name.clone() }) }
     }
 
     async fn find(&self, addresses: Vec<IpAddr>) -> Result<NetNs, Error> {
@@ -255,17 +254,16 @@ impl PodTask {
     }
 
     fn note(&self, outcome: Result<Result<(), PodRulesError>, tokio::task::JoinError>) {
-        match outcome {
-            Ok(Err(error)) => tracing::warn!("taking pod {} out of the mesh: {error}", self.name),
-            // A panic is logged where it happens.
-            Ok(Ok(())) | Err(_) => {}
+        // A panic is logged where it happens.
+        if let Ok(Err(error)) = outcome {
+            tracing::warn!("taking pod {} out of the mesh: {error}", self.name);
         }
     }
 
-    /// Says on the pod what was done. A failure is only logged: the next look says it again.
-    async fn annotate(&mut self, value: Option<&str>) {
+    /// Says on the pod what was done. Returns whether it says so now, or nobody is left to say it of.
+    async fn annotate(&mut self, value: Option<&str>) -> bool {
         if redirection(&self.pod) == value {
-            return;
+            return true;
         }
         let patch = Patch::Merge(json!({"metadata": {"annotations": {REDIRECTION: value}}}));
         let (namespace, name) = (self.pod.namespace(), self.pod.name());
@@ -273,8 +271,12 @@ impl PodTask {
             Ok(pod) if pod.metadata.uid == self.pod.metadata.uid => self.pod = Arc::new(pod),
             Ok(_) => {}
             Err(error) if error.is_not_found() => {}
-            Err(error) => tracing::warn!("noting on pod {} that it is {value:?}: {error}", self.name),
+            Err(error) => {
+                tracing::warn!("noting on pod {} that it is {value:?}: {error}", self.name);
+                return false;
+            }
         }
+        true
     }
 }
 
