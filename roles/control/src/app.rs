@@ -4,7 +4,7 @@ use crate::{
     Args, allocate,
     authority::{self, Authority},
     index::{self, Outputs},
-    leader::Leader,
+    leader::{Leader, Standing},
     resolve::Resolver,
     roots,
     serve::{self, Authenticator, Certificates, Pages, Rules, Services, Serving, XdsGate},
@@ -78,7 +78,8 @@ pub async fn run(args: Args, shutdown: Shutdown) -> Result<(), BoxError> {
 
     let synced = ready.block("reading the cluster");
     let plane = Plane { args, client, metrics, snapshots, clients, shutdown: shutdown.clone() };
-    let leader = plane.leader();
+    let standing = plane.standing();
+    let leader = standing.leader();
     plane.follow(publish, &leader);
     let authority = tokio::select! {
         authority = plane.authority() => authority?,
@@ -87,14 +88,17 @@ pub async fn run(args: Args, shutdown: Shutdown) -> Result<(), BoxError> {
     let grpc = plane.serve(&authority, &leader).await?;
 
     let mut first = plane.snapshots.clone();
-    // The sender lives in the index, which ends with the process.
-    let _ = first.wait_for(Option::is_some).await;
+    tokio::select! {
+        // The sender lives in the index, which ends with the process.
+        _ = first.wait_for(Option::is_some) => tracing::info!("the cluster is read, serving proxies"),
+        () = shutdown.triggered() => {}
+    }
     drop(synced);
-    tracing::info!("the cluster is read, serving proxies");
 
     shutdown.triggered().await;
     // gRPC servers saw the same signal and take leave of their proxies, which come back elsewhere.
-    let _ = tokio::time::timeout(plane.args.shutdown, futures_util::future::join_all(grpc)).await;
+    let leave = futures_util::future::join(futures_util::future::join_all(grpc), standing.resign());
+    let _ = tokio::time::timeout(plane.args.shutdown, leave).await;
     drain.finish(Duration::from_secs(1)).await;
     Ok(())
 }
@@ -104,11 +108,11 @@ async fn listen(address: SocketAddr) -> Result<TcpListener, BoxError> {
 }
 
 impl Plane {
-    fn leader(&self) -> Leader {
+    fn standing(&self) -> Standing {
         if self.args.leader_election {
-            Leader::elect(&self.client, &self.args.namespace, &self.args.pod_name)
+            Standing::elect(&self.client, &self.args.namespace, &self.args.pod_name)
         } else {
-            Leader::alone()
+            Standing::alone()
         }
     }
 

@@ -1,40 +1,59 @@
 //! Whether this replica is the one that writes.
 
 use cluster::{Client, Election, Leadership};
-use std::sync::Arc;
 use tokio::sync::watch;
 
 /// Which lease the replicas contend for.
 const LEASE: &str = "istio-leader";
 
-/// This replica's standing. Clones share it.
+/// Whether this replica writes, as its parts see it. Clones share it.
 #[derive(Debug, Clone)]
 pub struct Leader {
     leads: watch::Receiver<bool>,
-    /// Keeps the candidacy (or the constant) alive.
-    _standing: Arc<Standing>,
 }
 
+/// What makes this replica lead or not; the lease is given up with [`Standing::resign`].
 #[derive(Debug)]
-#[allow(dead_code, reason = "held for what dropping them does")]
-enum Standing {
+pub struct Standing(Candidacy);
+
+#[derive(Debug)]
+enum Candidacy {
     Elected(Leadership),
     Alone(watch::Sender<bool>),
 }
 
-impl Leader {
+impl Standing {
     /// Stands for election with the other replicas.
     pub fn elect(client: &Client, namespace: &str, identity: &str) -> Self {
-        let leadership = client.elect(Election::new(namespace, LEASE, identity));
-        Self { leads: leadership.follow(), _standing: Arc::new(Standing::Elected(leadership)) }
+        Self(Candidacy::Elected(client.elect(Election::new(namespace, LEASE, identity))))
     }
 
     /// The only replica.
     pub fn alone() -> Self {
-        let (sender, leads) = watch::channel(true);
-        Self { leads, _standing: Arc::new(Standing::Alone(sender)) }
+        Self(Candidacy::Alone(watch::Sender::new(true)))
     }
 
+    /// What its parts are told.
+    pub fn leader(&self) -> Leader {
+        Leader {
+            leads: match &self.0 {
+                Candidacy::Elected(leadership) => leadership.follow(),
+                Candidacy::Alone(sender) => sender.subscribe(),
+            },
+        }
+    }
+
+    /// Lets another replica lead at once, instead of when the lease has lapsed.
+    pub async fn resign(self) {
+        if let Candidacy::Elected(leadership) = self.0
+            && let Err(error) = leadership.resign().await
+        {
+            tracing::warn!("giving the lease {LEASE} up: {error}");
+        }
+    }
+}
+
+impl Leader {
     /// Whether this replica writes.
     pub fn leads(&self) -> bool {
         *self.leads.borrow()
@@ -42,7 +61,9 @@ impl Leader {
 
     /// Waits until this replica writes.
     pub async fn acquired(&mut self) {
-        // The sender lives as long as `self`.
-        let _ = self.leads.wait_for(|leads| *leads).await;
+        if self.leads.wait_for(|leads| *leads).await.is_err() {
+            // The standing is gone, which is so only while the process ends: never again.
+            std::future::pending().await
+        }
     }
 }

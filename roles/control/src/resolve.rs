@@ -25,4 +25,4 @@ pub use resolver::{Changes, Resolver};
 pub use touch::{Dirty, HostOwnerOf, Kind, Source};
 pub use verdict::{Subject, Verdict, Verdicts};
 pub use view::View;
-pub use waypoint::{Binding, Refusal, Traffic, bind};
+pub use waypoint::{Binding, Canary, Refusal, Traffic, bind};

@@ -32,13 +32,15 @@ pub(super) fn kubernetes(service: &KubernetesService, view: View<'_>) -> Option<
     let single = spec.cluster_ips.is_empty().then_some(&spec.cluster_ip);
     let addresses = spec.cluster_ips.iter().chain(single).filter_map(|ip| ip.parse::<IpAddr>().ok());
     let network = view.network();
+    let binding = waypoint::bind(&service.metadata, Traffic::Service, view);
     Some(Service {
         name: service.name().to_owned(),
         namespace: service.namespace().to_owned(),
         hostname: view.hostname(service),
         addresses: addresses.map(|address| vip(network, address, None)).collect(),
         ports: ports::of_service(service),
-        waypoint: waypoint::bind(&service.metadata, Traffic::Service, view).address(),
+        weighted_waypoints: binding.weighted(),
+        waypoint: binding.address(),
         load_balancing: load_balancing(service, view),
         ip_families: ip_families(&spec.ip_families).into(),
         extensions: session_affinity(service).into_iter().collect(),
@@ -123,6 +125,7 @@ pub(super) fn of_entry(entry: &ServiceEntry, view: View<'_>) -> Vec<Service> {
 
 fn of_host(entry: &ServiceEntry, host: &str, view: View<'_>) -> Service {
     let passthrough = entry.spec.resolution == Resolution::None;
+    let binding = waypoint::bind(&entry.metadata, Traffic::Service, view);
     Service {
         name: entry.name().to_owned(),
         namespace: entry.namespace().to_owned(),
@@ -130,7 +133,8 @@ fn of_host(entry: &ServiceEntry, host: &str, view: View<'_>) -> Service {
         addresses: entry_addresses(entry, host, view),
         ports: ports::of_service_entry(entry),
         subject_alt_names: entry.spec.subject_alt_names.clone(),
-        waypoint: waypoint::bind(&entry.metadata, Traffic::Service, view).address(),
+        weighted_waypoints: binding.weighted(),
+        waypoint: binding.address(),
         load_balancing: passthrough.then(|| LoadBalancing {
             routing_preference: Vec::new(),
             mode: Mode::Passthrough.into(),

@@ -6,7 +6,7 @@ use super::{
     View,
     policies::selected,
     view::{HostOwner, selects},
-    waypoint::wanted,
+    waypoint::names,
 };
 use crate::objects::{Objects, Table};
 use api::{
@@ -326,9 +326,7 @@ impl Kind for Gateway {
         dirty.add_where(view.objects, |metadata| {
             let is_its_pod = metadata.namespace == gateway.namespace()
                 && metadata.label("gateway.networking.k8s.io/gateway-name") == Some(gateway.name());
-            let wanted = wanted(metadata, view);
-            is_its_pod
-                || wanted.is_some_and(|(namespace, name, _)| namespace == gateway.namespace() && name == gateway.name())
+            is_its_pod || names(metadata, gateway, view)
         });
     }
 }

@@ -65,11 +65,13 @@ fn of_policy(policy: &api::AuthorizationPolicy, view: View<'_>) -> Option<Verdic
 fn bound(binding: Binding) -> Option<Verdict> {
     match binding {
         Binding::Unasked => None,
+        Binding::Bound { canary: Some(Err(refusal)), .. } | Binding::Refused(refusal) => {
+            Some(Verdict { holds: false, reason: refusal.reason, message: refusal.message })
+        }
         Binding::Bound { waypoint, .. } => Some(Verdict {
             holds: true,
             reason: "WaypointAccepted",
             message: format!("Successfully attached to waypoint {waypoint}"),
         }),
-        Binding::Refused(refusal) => Some(Verdict { holds: false, reason: refusal.reason, message: refusal.message }),
     }
 }

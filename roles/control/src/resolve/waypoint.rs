@@ -3,7 +3,9 @@
 use super::View;
 use api::{Gateway, Listener, ObjectMeta, Resource};
 use model::well_known::HBONE_PORT;
-use proto::workload::{GatewayAddress, NamespacedHostname, NetworkAddress, gateway_address::Destination};
+use proto::workload::{
+    GatewayAddress, NamespacedHostname, NetworkAddress, WeightedWaypoint, gateway_address::Destination,
+};
 use std::collections::BTreeMap;
 
 const USE_WAYPOINT: &str = "istio.io/use-waypoint";
@@ -31,9 +33,20 @@ pub enum Binding {
         waypoint: String,
         /// How to reach it.
         address: GatewayAddress,
+        /// Another one that takes a share of the connections, if one was asked for.
+        canary: Option<Result<Canary, Refusal>>,
     },
     /// One was asked for and cannot be had.
     Refused(Refusal),
+}
+
+/// A waypoint on trial.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Canary {
+    /// How to reach it.
+    pub address: GatewayAddress,
+    /// Its share, of a hundred.
+    pub weight: u32,
 }
 
 /// Why a waypoint that was asked for cannot be had.
@@ -53,6 +66,13 @@ impl Binding {
             Self::Unasked | Self::Refused(_) => None,
         }
     }
+
+    /// The waypoints to choose from by weight; none unless one is on trial.
+    pub fn weighted(&self) -> Vec<WeightedWaypoint> {
+        let Self::Bound { address, canary: Some(Ok(canary)), .. } = self else { return Vec::new() };
+        let choice = |address: &GatewayAddress, weight| WeightedWaypoint { destination: Some(address.clone()), weight };
+        vec![choice(address, 100 - canary.weight), choice(&canary.address, canary.weight)]
+    }
 }
 
 /// The waypoint that some labels ask for: namespace and name. `Err` is a "none" that goes before the namespace's word.
@@ -63,6 +83,13 @@ fn asked(labels: &BTreeMap<String, String>, namespace: &str) -> Result<Option<(S
     }
     let namespace = labels.get(USE_WAYPOINT_NAMESPACE).map_or(namespace, String::as_str);
     Ok(Some((namespace.to_owned(), name.clone())))
+}
+
+/// Whether an object with this metadata names a waypoint, as its own or as one on trial.
+pub(super) fn names(metadata: &ObjectMeta, gateway: &Gateway, view: View<'_>) -> bool {
+    let canary = metadata.label("istio.io/use-waypoint-canary") == Some(gateway.name());
+    let primary = wanted(metadata, view);
+    canary || primary.is_some_and(|(namespace, name, _)| namespace == gateway.namespace() && name == gateway.name())
 }
 
 /// Which waypoint an object with this metadata asks for, and whether it says so itself.
@@ -83,39 +110,66 @@ pub(super) fn wanted(metadata: &ObjectMeta, view: View<'_>) -> Option<(String, S
 /// The waypoint of an object with this metadata.
 pub fn bind(metadata: &ObjectMeta, traffic: Traffic, view: View<'_>) -> Binding {
     let Some((namespace, name, explicit)) = wanted(metadata, view) else { return Binding::Unasked };
+    match reach(&namespace, &name, &metadata.namespace, traffic, view) {
+        Ok(address) => {
+            let canary = canary(metadata, (&namespace, &name), traffic, view);
+            Binding::Bound { waypoint: format!("{namespace}/{name}"), address, canary }
+        }
+        // A pod in a namespace whose waypoint is for services did not ask for anything.
+        Err(refusal) if traffic == Traffic::Workload && !explicit && refusal.reason == UNSUPPORTED => Binding::Unasked,
+        Err(refusal) => Binding::Refused(refusal),
+    }
+}
+
+const UNSUPPORTED: &str = "UnsupportedTrafficType";
+
+/// How to reach a waypoint from a namespace, if that may be.
+fn reach(namespace: &str, name: &str, from: &str, traffic: Traffic, view: View<'_>) -> Result<GatewayAddress, Refusal> {
     let waypoint = format!("{namespace}/{name}");
-    let refused = |reason, message| Binding::Refused(Refusal { reason, message });
-    let Some(gateway) = view.objects.gateways.get(&namespace, &name) else {
-        return refused(
-            "WaypointIsNotReady",
-            format!(
-                "waypoint {waypoint} does not exist; create it with `ambit waypoint apply -n {namespace} --name {name}`"
-            ),
-        );
+    let refused = |reason, message| Err(Refusal { reason, message });
+    let Some(gateway) = view.objects.gateways.get(namespace, name) else {
+        let remedy = format!("create it with `ambit waypoint apply -n {namespace} --name {name}`");
+        return refused("WaypointIsNotReady", format!("waypoint {waypoint} does not exist; {remedy}"));
     };
     if !serves(gateway, traffic, view) {
-        if traffic == Traffic::Workload && !explicit {
-            return Binding::Unasked;
-        }
         let kind = if traffic == Traffic::Service { "service" } else { "workload" };
-        return refused(
-            "UnsupportedTrafficType",
-            format!("waypoint {waypoint} does not take {kind} traffic; label it {WAYPOINT_FOR}={kind} or =all"),
-        );
+        let remedy = format!("label it {WAYPOINT_FOR}={kind} or =all");
+        return refused(UNSUPPORTED, format!("waypoint {waypoint} does not take {kind} traffic; {remedy}"));
     }
-    if !admits(gateway, &metadata.namespace, view) {
-        return refused(
-            "AttachmentDenied",
-            format!(
-                "waypoint {waypoint} does not admit namespace {}; see allowedRoutes of its HBONE listener",
-                metadata.namespace
-            ),
-        );
+    if !admits(gateway, from, view) {
+        let remedy = "see allowedRoutes of its HBONE listener";
+        return refused("AttachmentDenied", format!("waypoint {waypoint} does not admit namespace {from}; {remedy}"));
     }
-    match address(gateway, view) {
-        Some(address) => Binding::Bound { waypoint, address },
-        None => refused("WaypointIsNotReady", format!("waypoint {waypoint} has no address yet; is its pod ready?")),
+    let missing = || Refusal {
+        reason: "WaypointIsNotReady",
+        message: format!("waypoint {waypoint} has no address yet; is its pod ready?"),
+    };
+    address(gateway, view).ok_or_else(missing)
+}
+
+/// The waypoint that takes a share of the connections, if one is asked for.
+fn canary(
+    metadata: &ObjectMeta,
+    primary: (&str, &str),
+    traffic: Traffic,
+    view: View<'_>,
+) -> Option<Result<Canary, Refusal>> {
+    const CANARY: &str = "istio.io/use-waypoint-canary";
+    const CANARY_NAMESPACE: &str = "istio.io/use-waypoint-canary-namespace";
+    const WEIGHT: &str = "istio.io/use-waypoint-canary-weight";
+    let name = metadata.label(CANARY).filter(|name| !name.is_empty())?;
+    let namespace = metadata.label(CANARY_NAMESPACE).unwrap_or(&metadata.namespace);
+    if (namespace, name) == primary {
+        let message = format!("waypoint {namespace}/{name} is both the primary and the canary");
+        return Some(Err(Refusal { reason: "CanarySameAsPrimary", message }));
     }
+    let text = metadata.annotation(WEIGHT).unwrap_or("0");
+    let Some(weight) = text.parse::<u32>().ok().filter(|weight| *weight <= 100) else {
+        let message = format!("annotation {WEIGHT} is {text:?}, not a number from 0 to 100");
+        return Some(Err(Refusal { reason: "CanaryInvalidWeight", message }));
+    };
+    let reached = reach(namespace, name, &metadata.namespace, traffic, view);
+    Some(reached.map(|address| Canary { address, weight }))
 }
 
 fn serves(gateway: &Gateway, traffic: Traffic, view: View<'_>) -> bool {

@@ -1,7 +1,10 @@
 //! The validating webhook: says no to resources that the mesh could not use, before they are stored.
 
 use super::Serving;
-use api::{AuthorizationPolicy, PeerAuthentication, Resource, ServiceEntry, WorkloadEntry, type_meta};
+use api::{
+    AuthorizationPolicy, PeerAuthentication, Resource, ServiceEntry, WorkloadEntry, type_meta,
+    validate::{self, Problem},
+};
 use http::{Method, StatusCode};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::{Request, Response, body::Bytes, body::Incoming, service::service_fn};
@@ -92,16 +95,20 @@ fn refusal(object: &Value) -> Option<String> {
         return Some(format!("the object carries {ALWAYS_REJECT}, which asks to be refused"));
     }
     match type_meta(object)?.kind.as_str() {
-        AuthorizationPolicy::KIND => unreadable::<AuthorizationPolicy>(object),
-        PeerAuthentication::KIND => unreadable::<PeerAuthentication>(object),
-        ServiceEntry::KIND => unreadable::<ServiceEntry>(object),
-        WorkloadEntry::KIND => unreadable::<WorkloadEntry>(object),
+        AuthorizationPolicy::KIND => problems(object, validate::authorization_policy),
+        PeerAuthentication::KIND => problems(object, validate::peer_authentication),
+        ServiceEntry::KIND => problems(object, validate::service_entry),
+        WorkloadEntry::KIND => problems(object, validate::workload_entry),
         _ => None,
     }
 }
 
-fn unreadable<T: Resource>(object: &Value) -> Option<String> {
-    T::from_value(object.clone()).err().map(|error| error.to_string())
+fn problems<T: Resource>(object: &Value, validate: fn(&T) -> Vec<Problem>) -> Option<String> {
+    let problems = match T::from_value(object.clone()) {
+        Ok(object) => validate(&object).iter().map(ToString::to_string).collect::<Vec<_>>(),
+        Err(error) => vec![error.to_string()],
+    };
+    (!problems.is_empty()).then(|| problems.join("; "))
 }
 
 fn text(status: StatusCode, body: &'static str) -> Response<Full<Bytes>> {

@@ -1,36 +1,15 @@
 //! The objects of a recorded cluster resolve to what its control plane sent, field for field.
 
-use api::type_meta;
 use control::{
-    resolve::{Changes, Kind, Resolver},
+    resolve::{Changes, Resolver},
     settings::Mesh,
 };
 use prost::Message;
 use proto::{discovery::DeltaDiscoveryResponse, security::Authorization, workload};
-use std::{collections::BTreeMap, sync::Arc};
-
-fn set<T: Kind>(resolver: &mut Resolver, value: serde_json::Value) {
-    resolver.set(Arc::new(T::from_value(value).unwrap()));
-}
+use std::collections::BTreeMap;
 
 fn resolver() -> Resolver {
-    let mut resolver = Resolver::new(Mesh::default());
-    for value in api::yaml::read_documents(include_bytes!("recording/objects.yaml")).unwrap() {
-        let kind = type_meta(&value).unwrap().kind;
-        match kind.as_str() {
-            "Namespace" => set::<api::Namespace>(&mut resolver, value),
-            "Node" => set::<api::Node>(&mut resolver, value),
-            "Pod" => set::<api::Pod>(&mut resolver, value),
-            "Service" => set::<api::Service>(&mut resolver, value),
-            "EndpointSlice" => set::<api::EndpointSlice>(&mut resolver, value),
-            "ServiceEntry" => set::<api::ServiceEntry>(&mut resolver, value),
-            "WorkloadEntry" => set::<api::WorkloadEntry>(&mut resolver, value),
-            "AuthorizationPolicy" => set::<api::AuthorizationPolicy>(&mut resolver, value),
-            "PeerAuthentication" => set::<api::PeerAuthentication>(&mut resolver, value),
-            other => panic!("{other} is not expected"),
-        }
-    }
-    resolver
+    super::resolver(include_str!("recording/objects.yaml"), Mesh::default())
 }
 
 fn resolved() -> Changes {
