@@ -2,12 +2,15 @@
 //! that talks, so that a mesh can be seen working without fetching any image.
 //!
 //! `serve` answers HTTP and TCP and says who asked and who answered; `client` asks, prints one line per answer and
-//! exits with success only if every answer was good. It knows nothing of the mesh: it is the unmodified application.
+//! exits with success only if every answer was good. `load` and `sink` are the two ends of a measurement. It knows nothing
+//! of the mesh: it is the unmodified application.
 
 mod client;
 mod duration;
 mod echo;
 mod http;
+mod load;
+mod sink;
 mod whoami;
 
 use clap::Subcommand;
@@ -25,6 +28,10 @@ enum Mode {
     Serve(ServeArgs),
     /// Send requests and print one line per answer
     Client(client::Args),
+    /// Make as much traffic as goes through, and tell how much that was
+    Load(load::Args),
+    /// Take the traffic of `load`
+    Sink(sink::Args),
 }
 
 /// What `app serve` listens on and how it misbehaves when asked to.
@@ -61,13 +68,16 @@ pub(crate) struct ServeArgs {
 
 /// Runs the demo application until it is done or told to stop.
 pub fn main(args: Args) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
-    let threads = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-    threads.block_on(async {
-        match args.mode {
-            Mode::Serve(args) => serve(args).await,
-            Mode::Client(args) => Ok(client::run(args).await?),
-        }
-    })
+    match args.mode {
+        Mode::Serve(args) => two_threads()?.block_on(serve(args)),
+        Mode::Client(args) => Ok(two_threads()?.block_on(client::run(args))?),
+        Mode::Load(args) => load::main(&args),
+        Mode::Sink(args) => sink::main(&args),
+    }
+}
+
+fn two_threads() -> std::io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()
 }
 
 async fn serve(args: ServeArgs) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {

@@ -170,7 +170,7 @@ fn the_nodes_own_processes_reach_services() {
     let pod = lab.pod("one");
     lab.route(&[(&pod, 8080)]);
     let server = pod.serve();
-    let node = Pod { name: "node", namespace: lab.node.clone(), address: NODE };
+    let node = Pod { name: "node", namespace: lab.node, address: NODE };
     assert_eq!(node.ask((SERVICE, 80)).unwrap(), NODE.to_string());
     server.join().unwrap();
 }
@@ -180,7 +180,7 @@ fn a_service_without_backends_refuses_at_once() {
     let Some(lab) = Lab::new() else { return };
     let pod = lab.pod("one");
     lab.route(&[]);
-    let node = Pod { name: "node", namespace: lab.node.clone(), address: NODE };
+    let node = Pod { name: "node", namespace: lab.node, address: NODE };
     for client in [&pod, &node] {
         let error = client.ask((SERVICE, 80)).unwrap_err();
         assert_eq!(error.kind(), std::io::ErrorKind::ConnectionRefused, "from {}", client.name);

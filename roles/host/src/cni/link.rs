@@ -85,6 +85,7 @@ pub(super) fn disconnect(container: &str) -> Result<(), Error> {
 /// Whether the pod still has the interface and address, and the node the way to it.
 pub(super) fn check(request: &Request, pod: &NetNs, address: Ipv4Addr) -> Result<(), Error> {
     let changed = |what: String| Error::Changed(request.container.clone(), what);
+    let node = NetNs::current()?;
     let mut there = Netlink::open(pod)?;
     if !there.link(&request.interface)?.up {
         return Err(changed(format!("{} is down", request.interface)));
@@ -92,7 +93,7 @@ pub(super) fn check(request: &Request, pod: &NetNs, address: Ipv4Addr) -> Result
     if !there.holds_address(address.into())? {
         return Err(changed(format!("it lost its address {address}")));
     }
-    let mut here = Netlink::open(&NetNs::current()?)?;
+    let mut here = Netlink::open(&node)?;
     let index = here.link(&host_name(&request.container))?.index;
     let routed = |route: &Route| route.destination == single(address) && route.interface == Some(index);
     if here.routes(MAIN_TABLE)?.iter().any(routed) {

@@ -157,7 +157,7 @@ fn shrink_old(
 ) {
     let size = |set: &ReplicaSet| set.spec.replicas.unwrap_or(1);
     let available = |set: &ReplicaSet| set.status.available_replicas.min(size(set));
-    let total = old.iter().map(|set| available(set)).sum::<i32>() + current.map_or(0, |set| available(set));
+    let total = old.iter().map(|set| available(set)).sum::<i32>() + current.map_or(0, available);
     let minimum = if is_recreate(deployment) { 0 } else { wanted - bounds.unavailable };
     let mut spare = (total - minimum).max(0);
     for set in old.iter().filter(|set| size(set) > 0) {

@@ -91,7 +91,9 @@ impl Chain {
         let mut outcome = Ok(());
         for plugin in self.plugins.iter().rev() {
             let called = call(binaries, "DEL", plugin, self.config(plugin, result), pod).await;
-            outcome = outcome.and(called.map(drop));
+            if outcome.is_ok() {
+                outcome = called.map(drop);
+            }
         }
         outcome
     }

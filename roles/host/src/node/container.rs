@@ -225,7 +225,7 @@ fn make_room(target: &Path) -> Result<(), linux::Error> {
     if target.exists() {
         return Ok(());
     }
-    let above = target.ancestors().skip(1).find(|folder| folder.exists()).unwrap_or(Path::new("/"));
+    let above = target.ancestors().skip(1).find(|folder| folder.exists()).unwrap_or_else(|| Path::new("/"));
     if linux::mount::is_tmpfs(above)? {
         return Ok(());
     }

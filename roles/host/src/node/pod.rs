@@ -168,6 +168,7 @@ impl Life {
     /// Carries out what is to be done now; gives the time of what is to be done later.
     async fn advance(&mut self) -> Option<Time> {
         self.objects.as_ref()?;
+        self.release_when_over().await;
         let mut alarm = None;
         for step in state::next(&self.pod, &self.state, now()) {
             match step {
@@ -180,6 +181,16 @@ impl Life {
             }
         }
         alarm
+    }
+
+    /// A pod that has done its work needs no network any more, only its logs and its object stay.
+    async fn release_when_over(&mut self) {
+        let over = matches!(self.status().phase.as_str(), "Succeeded" | "Failed") && self.running.is_empty();
+        if over && let Some(mut sandbox) = self.sandbox.take() {
+            self.state.sandbox = false;
+            self.context.running.update(&self.pod, |running| running.network = None);
+            sandbox::destroy(&self.context, &mut sandbox).await;
+        }
     }
 
     fn exited(&mut self, name: &str, id: &str, exit: Exit) {
@@ -289,12 +300,16 @@ fn find<'a>(pod: &'a Pod, name: &str) -> Option<&'a api::Container> {
 /// Volumes follow their objects, and tokens are renewed, as long as the pod lives.
 const REFRESH: std::time::Duration = std::time::Duration::from_secs(30);
 
-async fn refresh(context: &Context, pod: &Pod, mut objects: Objects) {
+async fn refresh(context: &Context, pod: &Pod, mut objects: Objects, happenings: &mpsc::Sender<Happening>) {
     loop {
         tokio::time::sleep(REFRESH).await;
         let written = match prepare::fetch(context, pod, &objects).await {
             Ok(found) => {
                 let written = prepare::write_volumes(context, pod, &found);
+                // A container that is restarted reads its environment from what is there then.
+                if found != objects && happenings.send(Happening::Prepared(found.clone())).await.is_err() {
+                    return;
+                }
                 objects = found;
                 written
             }

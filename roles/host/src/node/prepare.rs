@@ -118,7 +118,7 @@ fn write_file(path: &Path, bytes: &[u8], mode: u32, owner: Option<u32>) -> Resul
         return Ok(());
     }
     let written = (|| {
-        let folder = path.parent().unwrap_or(Path::new("/"));
+        let folder = path.parent().unwrap_or_else(|| Path::new("/"));
         fs::create_dir_all(folder)?;
         let fresh = folder.join(format!(".{}.new", path.file_name().unwrap_or_default().to_string_lossy()));
         fs::write(&fresh, bytes)?;

@@ -145,6 +145,11 @@ pub(super) fn next(pod: &Pod, state: &PodState, now: Time) -> Vec<Step> {
     if state.stopping || !state.sandbox || state.failed.is_some() {
         return Vec::new();
     }
+    let ran = |container: &Container| {
+        let record = state.containers.get(&container.name);
+        record.is_some_and(|record| !matches!(record.activity, Activity::Waiting { .. }))
+    };
+    let up = pod.spec.containers.iter().any(ran);
     let mut steps = Vec::new();
     for container in &pod.spec.init_containers {
         let record = state.containers.get(&container.name).cloned().unwrap_or_default();
@@ -156,7 +161,7 @@ pub(super) fn next(pod: &Pod, state: &PodState, now: Time) -> Vec<Step> {
             Activity::Waiting { .. } => false,
         };
         // A sidecar that crashes after the pod has come up does not hold the others back.
-        if !passed && !(sidecar && record.last.is_some()) {
+        if !(passed || sidecar && up) {
             return steps;
         }
     }

@@ -29,7 +29,7 @@ fn sizes(plan: &Plan, sets: &[&ReplicaSet]) -> Vec<i32> {
             _ => None,
         })
     };
-    sets.iter().map(|set| changed(set).unwrap_or(set.spec.replicas.unwrap())).collect()
+    sets.iter().map(|set| changed(set).or(set.spec.replicas).unwrap()).collect()
 }
 
 #[test]

@@ -91,7 +91,7 @@ pub(super) async fn prepare(context: Arc<Context>, pod: Pod, happenings: mpsc::S
     }
     if happenings.send(Happening::Prepared(objects.clone())).await.is_ok() {
         tokio::select! {
-            () = refresh(&context, &pod, objects) => {}
+            () = refresh(&context, &pod, objects, &happenings) => {}
             () = happenings.closed() => {}
         }
     }

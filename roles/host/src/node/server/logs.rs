@@ -23,7 +23,7 @@ const LOOK: Duration = Duration::from_millis(100);
 pub(super) async fn answer(context: &Arc<Context>, target: &Target, options: &LogOptions) -> Reply {
     let (path, restart) = match find(context, target, options.previous) {
         Ok(found) => found,
-        Err(reply) => return reply,
+        Err((status, problem)) => return text(status, problem),
     };
     let file = match File::open(&path).await {
         Ok(file) => file,
@@ -48,22 +48,18 @@ pub(super) async fn answer(context: &Arc<Context>, target: &Target, options: &Lo
     http::Response::new(body.boxed_unsync())
 }
 
-fn find(context: &Context, target: &Target, previous: bool) -> Result<(PathBuf, i32), Reply> {
-    let none = |problem: String| text(StatusCode::NOT_FOUND, problem);
+fn find(context: &Context, target: &Target, previous: bool) -> Result<(PathBuf, i32), (StatusCode, String)> {
+    let none = |problem: String| (StatusCode::NOT_FOUND, problem);
     let pod = context.running.find(&target.namespace, &target.pod);
     let pod = pod.ok_or_else(|| none(format!("pod {}/{} does not run on this node", target.namespace, target.pod)))?;
     let restart = pod.restarts.get(&target.container).copied();
-    let waiting = || {
-        text(
-            StatusCode::BAD_REQUEST,
-            format!("container {:?} in pod {:?} is waiting to start", target.container, target.pod),
-        )
-    };
-    let restart = restart.ok_or_else(waiting)?;
+    let bad = |problem: String| (StatusCode::BAD_REQUEST, problem);
+    let waiting = || format!("container {:?} in pod {:?} is waiting to start", target.container, target.pod);
+    let restart = restart.ok_or_else(|| bad(waiting()))?;
     let wanted = if previous { restart - 1 } else { restart };
     if wanted < 0 {
         let problem = format!("previous terminated container {:?} in pod {:?} not found", target.container, target.pod);
-        return Err(text(StatusCode::BAD_REQUEST, problem));
+        return Err(bad(problem));
     }
     let folder = log::folder(&context.logs, &target.namespace, &target.pod, &pod.uid, &target.container);
     Ok((log::file(Path::new(&folder), wanted), wanted))
