@@ -155,7 +155,7 @@ mod tests {
 
     #[rstest::rstest]
     #[case("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok", Some(40))]
-    #[case("HTTP/1.1 200 OK\r\nContent-Length:0\r\n\r\n", Some(38))]
+    #[case("HTTP/1.1 200 OK\r\nContent-Length:0\r\n\r\n", Some(37))]
     #[case("HTTP/1.1 200 OK\r\ncontent-le", None)]
     fn lengths(#[case] bytes: &str, #[case] length: Option<usize>) {
         assert_eq!(answer_length(bytes.as_bytes()).unwrap(), length);
