@@ -3,11 +3,13 @@
 //! applied whole in one transaction, so that no packet ever sees half of it. [`read`] gives the kernel's table back
 //! in the same shape. Big sets can be changed element by element. Which rules make sense is the caller's business.
 
+mod action;
 mod decode;
 mod encode;
 mod expr;
 mod field;
 mod kernel;
+mod key;
 mod rule;
 mod set;
 mod show;
@@ -15,7 +17,8 @@ mod wire;
 
 pub use field::{Field, FieldKind};
 pub use kernel::{add_elements, delete, delete_elements, elements, read, replace_elements, tables};
-pub use rule::{Key, Protocol, Rule};
+pub use key::{Key, Protocol};
+pub use rule::Rule;
 pub use set::{Element, Set, SetRef, Value};
 
 use crate::error::Result;

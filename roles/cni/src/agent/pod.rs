@@ -53,8 +53,13 @@ pub(crate) struct PodTask {
     /// For log lines: `namespace/name`.
     name: String,
     captured: Option<Captured>,
+    /// Whether to look into the namespace even if nothing has changed.
+    verify: bool,
     backoff: Backoff,
 }
+
+/// How often a pod's rules are compared with what they should be.
+const BETWEEN_VERIFICATIONS: Duration = Duration::from_secs(60);
 
 /// Whether the task has anything left to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,18 +76,19 @@ impl PodTask {
     pub(super) fn new(shared: Arc<Shared>, pod: Arc<Pod>) -> Self {
         let name = format!("{}/{}", pod.namespace(), pod.name());
         let backoff = Backoff::new(Duration::from_millis(5), Duration::from_secs(5));
-        Self { shared, pod, name, captured: None, backoff }
+        Self { shared, pod, name, captured: None, verify: false, backoff }
     }
 
     pub(super) async fn run(mut self, mut queue: mpsc::UnboundedReceiver<Trigger>) {
         let mut next = Next::Rest;
         while next != Next::End {
-            let trigger = match next {
-                Next::Retry => match tokio::time::timeout(self.backoff.next_delay(), queue.recv()).await {
-                    Ok(trigger) => trigger,
-                    Err(_) => Some(Trigger::Look { done: None }),
-                },
-                _ => queue.recv().await,
+            let patience = if next == Next::Retry { self.backoff.next_delay() } else { BETWEEN_VERIFICATIONS };
+            let trigger = match tokio::time::timeout(patience, queue.recv()).await {
+                Ok(trigger) => trigger,
+                Err(_) => {
+                    self.verify |= next == Next::Rest;
+                    Some(Trigger::Look { done: None })
+                }
             };
             next = match trigger {
                 Some(Trigger::Look { done }) => {
@@ -196,12 +202,11 @@ impl PodTask {
         blocking(&self.name, move || finder.of_uid(&uid, &name, &addresses)).await
     }
 
-    /// Puts the rules into the pod's namespace, unless that was done for this namespace in this way before.
+    /// Puts the rules into the pod's namespace, unless that was done for this namespace in this way a moment ago.
     async fn capture(&mut self, enrolment: Enrolment, ns: NetNs, addresses: Vec<IpAddr>) -> Result<(), Error> {
-        if let Some(captured) = &self.captured
-            && captured.ns == ns
-            && captured.enrolment == enrolment
-        {
+        let as_before = |captured: &Captured| captured.ns == ns && captured.enrolment == enrolment;
+        let held = self.captured.as_ref().is_some_and(as_before);
+        if held && !std::mem::take(&mut self.verify) {
             return Ok(());
         }
         let args = &self.shared.args;
@@ -214,8 +219,9 @@ impl PodTask {
         let (inside, name) = (ns.clone(), self.name.clone());
         let apply = move || rules.apply(&inside).map_err(|source| Error::Rules { pod: name, source });
         let changed = blocking(&self.name, apply).await?;
-        if changed && redirection(&self.pod) == Some("enabled") {
-            tracing::warn!("pod {} said to be in the mesh, but its rules were not in place; they are now", self.name);
+        let said_so = self.captured.is_none() && redirection(&self.pod) == Some("enabled");
+        if changed && (held || said_so) {
+            tracing::warn!("the rules of pod {} were not in place any more; they are again", self.name);
         }
         let told = self.captured.as_ref().is_some_and(|captured| captured.ns == ns && captured.told);
         self.captured = Some(Captured { ns, enrolment, addresses, told });
