@@ -36,7 +36,7 @@ pub(crate) struct UpArgs {
     pub(crate) state: Option<PathBuf>,
     /// What is installed: the mesh, or nothing beyond nodes and DNS
     #[arg(long, value_enum, default_value_t = install::Profile::Ambient)]
-    pub(crate) profile: install::Profile,
+    pub(crate) profile: Profile,
     /// Port of the API on 127.0.0.1; 0 takes a free one
     #[arg(long, default_value_t = 6443)]
     pub(crate) api_port: u16,

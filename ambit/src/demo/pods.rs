@@ -22,15 +22,17 @@ impl Held {
     pub(super) async fn open(client: &Client, namespace: &str, pod: &str, target: &str) -> Result<Self> {
         let words = ["ambit", "app", "client", "--tcp", target, "--hold", "--interval", "50ms"];
         let command: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
-        let process = client.exec(namespace, pod, None, &command).await?;
+        let mut process = client.exec(namespace, pod, None, &command).await?;
         let (send, lines) = tokio::sync::mpsc::unbounded_channel();
         tokio::spawn(async move {
-            let mut output = BufReader::new(process.output).lines();
+            // The whole process moves in here: dropping any of it ends the command.
+            let mut output = BufReader::new(&mut process.output).lines();
             while let Ok(Some(line)) = output.next_line().await {
                 if send.send(line).is_err() {
                     return;
                 }
             }
+            let _ended = process.finish().await;
         });
         let mut held = Self { lines };
         held.heartbeat().await.context("the connection did not come up")?;

@@ -216,11 +216,6 @@ impl Running {
         }
         self.claim.release()
     }
-
-    /// First process of the world, in the machine's PID namespace.
-    pub(crate) fn world_pid(&self) -> u32 {
-        self.world.pid()
-    }
 }
 
 /// Prints the pods, as `status` shows them.

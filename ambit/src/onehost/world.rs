@@ -65,7 +65,16 @@ pub(crate) fn mounts(folders: &Folders) -> linux::Result<()> {
     for dir in ["/etc", "/var", "/var/lib", "/var/log"] {
         mount::shadow(dir)?;
     }
-    mount::tmpfs("/run", 0o755)
+    mount::tmpfs("/run", 0o755)?;
+    no_name_servers()
+}
+
+/// Nothing in a world leads outside, so the machine's name servers would only be waited for.
+fn no_name_servers() -> linux::Result<()> {
+    const EMPTY: &str = "/opt/ambit/resolv.conf";
+    fs::write(EMPTY, "# no name server can be reached from here\n")
+        .map_err(|error| linux::Error::new(format!("write {EMPTY}"), error))?;
+    mount::bind(EMPTY, "/etc/resolv.conf")
 }
 
 /// What differs from node to node: the places where a kubelet, a CNI agent and a node proxy keep their things.

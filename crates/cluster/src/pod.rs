@@ -125,9 +125,9 @@ pub struct Output {
 }
 
 impl Output {
-    /// The last line that says something.
-    pub fn last_line(&self) -> &str {
-        self.text.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or("(nothing)")
+    /// The first line that says something.
+    pub fn first_line(&self) -> &str {
+        self.text.lines().find(|line| !line.trim().is_empty()).unwrap_or("(nothing)")
     }
 }
 
