@@ -1,6 +1,7 @@
 //! Accepting connections on one of a pod's ports until the pod drains.
 
 use crate::{flow, pod::Shard};
+use futures_util::FutureExt;
 use linux::socket::{self, Keepalive};
 use model::Reason;
 use runtime::task;
@@ -34,7 +35,8 @@ impl Drop for Counted<'_> {
     }
 }
 
-/// Hands every connection to `handler`, in a task of its own on this thread.
+/// Hands every connection to `handler`, in a task of its own on this thread. What waits in the queue when the drain begins is
+/// still handed over: closing the socket would reset it.
 pub(crate) async fn serve<H, F>(shard: Arc<Shard>, listener: TcpListener, direction: Direction, handler: H)
 where
     H: Fn(Arc<Shard>, TcpStream, SocketAddr) -> F,
@@ -43,37 +45,46 @@ where
     loop {
         let accepted = tokio::select! {
             biased;
-            () = shard.pod.drain.draining() => return,
+            () = shard.pod.drain.draining() => break,
             accepted = listener.accept() => accepted,
         };
-        let (stream, peer) = match accepted {
-            Ok((stream, peer)) => (stream, SocketAddr::new(peer.ip().to_canonical(), peer.port())),
+        match accepted {
+            Ok(accepted) => dispatch(&shard, accepted, direction, &handler),
             Err(error) => {
                 tracing::warn!(pod = %shard.pod.info.name, "accepting a connection: {error}");
                 time::sleep(PAUSE).await;
-                continue;
             }
-        };
-        let Ok(room) = shard.room.clone().try_acquire_owned() else {
-            let reason = Reason::Overloaded("connections of one pod");
-            let local = shard.pod.proxy.state.local_workload(&shard.pod.info);
-            let traffic = &shard.pod.proxy.metrics.traffic;
-            flow::fail_early(traffic, direction, peer, local_address(&stream), local.as_deref(), reason);
-            continue;
-        };
-        if let Err(error) = tune(&shard, &stream) {
-            tracing::debug!(%peer, "the connection ended before it was handled: {error}");
-            continue;
         }
-        let guard = shard.pod.drain.guard();
-        let handled = handler(shard.clone(), stream, peer);
-        let shard = shard.clone();
-        task::spawn("connection", async move {
-            let _counted = Counted::new(&shard, direction);
-            handled.await;
-            drop((guard, room));
-        });
     }
+    while let Some(Ok(accepted)) = listener.accept().now_or_never() {
+        dispatch(&shard, accepted, direction, &handler);
+    }
+}
+
+fn dispatch<H, F>(shard: &Arc<Shard>, (stream, peer): (TcpStream, SocketAddr), direction: Direction, handler: &H)
+where
+    H: Fn(Arc<Shard>, TcpStream, SocketAddr) -> F,
+    F: Future<Output = ()> + Send + 'static,
+{
+    let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
+    let Ok(room) = shard.room.clone().try_acquire_owned() else {
+        let reason = Reason::Overloaded("connections of one pod");
+        let local = shard.pod.proxy.state.local_workload(&shard.pod.info);
+        let traffic = &shard.pod.proxy.metrics.traffic;
+        return flow::fail_early(traffic, direction, peer, local_address(&stream), local.as_deref(), reason);
+    };
+    if let Err(error) = tune(shard, &stream) {
+        tracing::debug!(%peer, "the connection ended before it was handled: {error}");
+        return;
+    }
+    let guard = shard.pod.drain.guard();
+    let handled = handler(shard.clone(), stream, peer);
+    let shard = shard.clone();
+    task::spawn("connection", async move {
+        let _counted = Counted::new(&shard, direction);
+        handled.await;
+        drop((guard, room));
+    });
 }
 
 /// The local address of an accepted socket; unspecified if the socket is gone.
