@@ -65,7 +65,7 @@ pub(super) async fn connect(context: Arc<Context>, pod: Pod, happenings: mpsc::S
 
 /// Fetches what the pod refers to and writes its volumes, however often it takes; then keeps them fresh.
 pub(super) async fn prepare(context: Arc<Context>, pod: Pod, happenings: mpsc::Sender<Happening>) {
-    let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(2));
+    let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(1));
     let mut told = String::new();
     let mut objects = Objects::default();
     loop {
