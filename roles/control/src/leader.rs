@@ -18,14 +18,14 @@ pub struct Standing(Candidacy);
 
 #[derive(Debug)]
 enum Candidacy {
-    Elected(Leadership),
+    Elected(Box<Leadership>),
     Alone(watch::Sender<bool>),
 }
 
 impl Standing {
     /// Stands for election with the other replicas.
     pub fn elect(client: &Client, namespace: &str, identity: &str) -> Self {
-        Self(Candidacy::Elected(client.elect(Election::new(namespace, LEASE, identity))))
+        Self(Candidacy::Elected(Box::new(client.elect(Election::new(namespace, LEASE, identity)))))
     }
 
     /// The only replica.
