@@ -15,6 +15,7 @@ mod set;
 mod show;
 mod wire;
 
+pub use decode::understood;
 pub use field::{Field, FieldKind};
 pub use kernel::{add_elements, delete, delete_elements, elements, read, replace_elements, tables};
 pub use key::{Key, Protocol};

@@ -11,9 +11,11 @@ const NETWORK: &str = "k8s-pod-network";
 
 /// Why a file is not a configuration.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum NotConflist {
+pub enum NotConflist {
+    /// It is not JSON.
     #[error("not JSON: {0}")]
     Json(#[from] serde_json::Error),
+    /// It is something else.
     #[error("neither `plugins` nor `type` in it")]
     Shape,
 }
@@ -33,7 +35,7 @@ pub struct Target {
 
 impl Conflist {
     /// Reads a list, or a single configuration as a list of one.
-    pub(crate) fn read(text: &str) -> Result<Self, NotConflist> {
+    pub fn read(text: &str) -> Result<Self, NotConflist> {
         let Value::Object(read) = serde_json::from_str(text)? else { return Err(NotConflist::Shape) };
         if read.get("plugins").is_some_and(Value::is_array) {
             return Ok(Self(read));

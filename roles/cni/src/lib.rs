@@ -18,11 +18,11 @@ mod proxy;
 mod rules;
 
 pub use args::{AgentArgs, Args, Command};
-pub use conflist::{Conflist, Target};
+pub use conflist::{Conflist, NotConflist, Target};
 pub use enrolment::{Decision, EnablementSelector, Enrolment, Leave, Rules, decide};
 pub use events::{Added, AddedIp, Address};
 pub use plugin::{Call, Refusal, answer};
-pub use proxy::{Connected, Proxies, ProxyError, Workload};
+pub use proxy::{Connected, Proxies, ProxyError, Workload, acknowledgement};
 pub use rules::{HostRules, PodRules, PodRulesError};
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;

@@ -16,6 +16,8 @@ use linux::seqpacket::Listener;
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot, watch};
 
+pub use conversation::acknowledgement;
+
 /// New connections are taken at most this often.
 const BETWEEN_ACCEPTS: Duration = Duration::from_millis(200);
 

@@ -220,6 +220,18 @@ fn reject(data: Reader<'_>) -> Option<Expr> {
     }
 }
 
+/// Reads bytes as the kernel's answers about rules, chains and sets, and says how many were understood. For trying
+/// bytes from anywhere: nothing is trusted, so nothing can go wrong.
+pub fn understood(bytes: &[u8]) -> usize {
+    let of_answer = |answer: super::wire::Answer<'_>| {
+        let (_, attrs) = answer.nf_tables()?;
+        let elements = set(attrs).map(|(set, _)| elements(&set, attrs).len());
+        let known = [chain(attrs).is_some(), rule(attrs, &[]).is_some(), elements.is_some()];
+        Some(known.into_iter().filter(|known| *known).count())
+    };
+    super::wire::answers(bytes).filter_map(of_answer).sum()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -249,7 +261,7 @@ mod tests {
             if let Some((set, _)) = set(reader) {
                 let _ = elements(&set, reader);
             }
-            let _ = answers(bytes).count();
+            let _ = (answers(bytes).count(), understood(bytes));
         }
     }
 }

@@ -129,11 +129,14 @@ async fn exchange(
         if len == 0 {
             return Err(Ended::Closed);
         }
-        let response = WorkloadResponse::decode(&buffer[..len]).map_err(|_| Ended::Garbled("an answer"))?;
-        match response.payload {
-            Some(workload_response::Payload::Ack(ack)) => Ok(ack.error),
-            None => Err(Ended::Garbled("an acknowledgement")),
-        }
+        acknowledgement(&buffer[..len]).ok_or(Ended::Garbled("an acknowledgement"))
     };
     tokio::time::timeout(DEADLINE, talk).await.map_err(|_| Ended::Silent(what))?
+}
+
+/// What a proxy's answer says: nothing when it is content, else why not. `None` when it is no acknowledgement.
+pub fn acknowledgement(bytes: &[u8]) -> Option<String> {
+    match WorkloadResponse::decode(bytes).ok()?.payload? {
+        workload_response::Payload::Ack(ack) => Some(ack.error),
+    }
 }
