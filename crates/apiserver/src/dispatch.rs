@@ -191,7 +191,7 @@ impl Job {
             ("create", "token") => subresources::token(api, request),
             ("create", "binding") => subresources::bind(api, request),
             ("create", "eviction") => subresources::evict(api, request),
-            ("get", "" | "status" | "ephemeralcontainers") => verbs::get(api, request),
+            ("get", "" | "status") => verbs::get(api, request),
             ("update", "" | "status" | "finalize") => verbs::update(api, request),
             ("patch", "" | "status") => verbs::patch(api, request),
             ("list", "") => verbs::list(api, request),

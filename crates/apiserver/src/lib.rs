@@ -21,6 +21,7 @@ mod crd;
 mod discovery;
 mod dispatch;
 mod events;
+pub mod fuzzing;
 mod lifecycle;
 mod object;
 mod ownership;

@@ -10,15 +10,33 @@ use crate::store::{Attention, Key};
 use crate::verbs::{Context, DeleteOptions, Strictness, admit_fields, present, remove, update_object};
 use serde_json::Value;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::mpsc;
 
 const DEFINITIONS: &str = "apiextensions.k8s.io/customresourcedefinitions";
 const FOREGROUND: &str = "foregroundDeletion";
 const ORPHAN: &str = "orphan";
 
+/// Events are kept for this long.
+const EVENT_LIFE: i64 = 3600;
+const SWEEP: Duration = Duration::from_secs(60);
+
 /// Acts on objects as they come.
 pub(crate) async fn run(api: Arc<Api>, mut inbox: mpsc::UnboundedReceiver<Attention>) {
-    while let Some(item) = inbox.recv().await {
+    let mut sweep = tokio::time::interval(SWEEP);
+    loop {
+        let item = tokio::select! {
+            item = inbox.recv() => match item {
+                Some(item) => item,
+                None => return,
+            },
+            _ = sweep.tick() => {
+                let api = Arc::clone(&api);
+                let now = jiff::Timestamp::now().as_second();
+                tokio::task::spawn_blocking(move || forget_events(&api, now)).await.ok();
+                continue;
+            }
+        };
         let api = Arc::clone(&api);
         let place = item.key.clone();
         let done = tokio::task::spawn_blocking(move || act(&api, &item)).await;
@@ -28,6 +46,23 @@ pub(crate) async fn run(api: Arc<Api>, mut inbox: mpsc::UnboundedReceiver<Attent
                 tracing::warn!(?place, error = %status, "what a deletion leaves behind could not be tidied")
             }
             Err(error) => tracing::warn!(?place, %error, "what a deletion leaves behind could not be tidied"),
+        }
+    }
+}
+
+/// Deletes events that nothing has happened to for their whole life.
+fn forget_events(api: &Api, now: i64) {
+    let storage: Arc<str> = "/events".into();
+    let (events, _) = api.store.list(&storage, None);
+    let old = |event: &Value| {
+        let times = ["/series/lastObservedTime", "/lastTimestamp", "/eventTime", "/metadata/creationTimestamp"];
+        let last = times.iter().find_map(|pointer| event.text(pointer).parse::<jiff::Timestamp>().ok());
+        last.is_some_and(|last| last.as_second() + EVENT_LIFE < now)
+    };
+    for event in events.iter().filter(|event| old(event)) {
+        let key = Key::new(&storage, event.namespace(), event.name());
+        if let Err(status) = delete(api, &key) {
+            tracing::debug!(error = %status, "an old event could not be forgotten");
         }
     }
 }

@@ -189,9 +189,18 @@ pub(crate) fn token(api: &Api, request: &Request) -> Result<Reply> {
     Ok(Reply::with(201, body))
 }
 
+fn not_for_node(account: &str, node: &str, why: &str) -> Status {
+    let detail = format!("node \"{node}\" can only request tokens for pods that it runs: {why}");
+    Status::forbidden("", "serviceaccounts", account, detail)
+}
+
 fn bound_pod(api: &Api, request: &Request, body: &Value, account: &str) -> Result<Option<BoundPod>> {
+    let node_name = request.caller.node_name();
     let Some(reference) = body.pointer("/spec/boundObjectRef").filter(|reference| reference.is_object()) else {
-        return Ok(None);
+        return match node_name {
+            None => Ok(None),
+            Some(node) => Err(not_for_node(account, node, "the token is not bound to a pod")),
+        };
     };
     if reference.text("/kind") != "Pod" {
         let kind = reference.text("/kind");
@@ -217,6 +226,9 @@ fn bound_pod(api: &Api, request: &Request, body: &Value, account: &str) -> Resul
         )));
     }
     let node = pod.text("/spec/nodeName");
+    if let Some(asking) = node_name.filter(|asking| *asking != node) {
+        return Err(not_for_node(account, asking, "the pod runs on another node"));
+    }
     let node = (!node.is_empty()).then(|| {
         let found = api.store.get(&Key::new(&Arc::from("/nodes"), "", node));
         (node.to_owned(), found.map_or_else(String::new, |found| found.uid().to_owned()))

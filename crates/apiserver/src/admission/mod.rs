@@ -8,6 +8,7 @@ mod services;
 mod workloads;
 
 use crate::api::Api;
+use crate::authz;
 use crate::catalog::{Kind, Origin};
 use crate::crd;
 use crate::object::Object;
@@ -169,7 +170,7 @@ pub(crate) fn validate(kind: &Kind, value: &Value, old: Option<&Value>) -> Vec<C
 /// Rules that depend on other objects, and what is given out: addresses, accounts, conditions.
 pub(crate) fn admit(
     api: &Api,
-    transaction: &mut Transaction<'_>,
+    transaction: &Transaction<'_>,
     context: &Context,
     value: &mut Value,
     old: Option<&Value>,
@@ -184,6 +185,13 @@ pub(crate) fn admit(
     match (kind.resource.group.as_str(), kind.resource.plural.as_str()) {
         ("", "pods") if old.is_none() => pods::admit(transaction, context, value),
         ("", "services") => services::admit(transaction, context, value, old, api.service_range),
+        ("rbac.authorization.k8s.io", plural) => match &context.user {
+            Some(user) => match authz::check_escalation(&api.store, user, &context.namespace, value) {
+                Some(why) => Err(Status::forbidden("rbac.authorization.k8s.io", plural, value.name(), why)),
+                None => Ok(()),
+            },
+            None => Ok(()),
+        },
         ("apiextensions.k8s.io", "customresourcedefinitions") => {
             crd::judge(&api.catalog(), value);
             Ok(())

@@ -40,6 +40,12 @@ impl User {
         self.groups.iter().any(|group| group == UNAUTHENTICATED)
     }
 
+    /// The node that this kubelet runs, when it is one.
+    pub(crate) fn node_name(&self) -> Option<&str> {
+        let member = self.groups.iter().any(|group| group == "system:nodes");
+        self.name.strip_prefix("system:node:").filter(|_| member)
+    }
+
     pub(crate) fn is_master(&self) -> bool {
         self.groups.iter().any(|group| group == MASTERS)
     }

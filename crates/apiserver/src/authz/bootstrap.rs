@@ -38,6 +38,8 @@ fn bind(role: &str, groups: &[&str]) -> Value {
 /// Everything, ready to be created.
 pub(crate) fn objects() -> Vec<Value> {
     const READ: [&str; 3] = ["get", "list", "watch"];
+    // Without `bind` and `escalate`: whoever has these gives away what they like.
+    const EVERYDAY: [&str; 8] = ["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"];
     const WRITE: [&str; 5] = ["create", "delete", "deletecollection", "patch", "update"];
     let content = json!([
         "configmaps",
@@ -89,7 +91,7 @@ pub(crate) fn objects() -> Vec<Value> {
         part(
             "admin",
             &[],
-            json!([{"apiGroups": ["rbac.authorization.k8s.io"], "resources": ["roles", "rolebindings"], "verbs": ["*"]},
+            json!([{"apiGroups": ["rbac.authorization.k8s.io"], "resources": ["roles", "rolebindings"], "verbs": EVERYDAY},
                 {"apiGroups": ["authorization.k8s.io"], "resources": ["localsubjectaccessreviews"], "verbs": ["create"]}]),
         ),
         part(

@@ -130,13 +130,19 @@ fn each_rule(store: &Store, user: &User, namespace: &str, mut visit: impl FnMut(
             _ => Key::new(&kind("clusterroles"), "", name),
         };
         let Some(role) = store.get(&key) else { continue };
-        if role.list("/rules").iter().any(&mut visit) {
-            return;
-        }
-        if role.pointer("/aggregationRule").is_some() && aggregated(store, &role).iter().any(&mut visit) {
+        if role_rules(store, &role).iter().any(&mut visit) {
             return;
         }
     }
+}
+
+/// The rules of a role, with those it gathers.
+pub(super) fn role_rules(store: &Store, role: &Value) -> Vec<Value> {
+    let mut rules = role.list("/rules").to_vec();
+    if role.pointer("/aggregationRule").is_some() {
+        rules.extend(aggregated(store, role));
+    }
+    rules
 }
 
 /// The rules of the cluster roles that an aggregating role selects.

@@ -10,6 +10,7 @@ fn context(manager: &str) -> Context {
     Context {
         kind: Catalog::built_in().find("apps", "v1", "deployments").unwrap(),
         namespace: "a".into(),
+        user: None,
         manager: manager.into(),
         subresource: String::new(),
         dry_run: false,

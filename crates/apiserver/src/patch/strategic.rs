@@ -7,6 +7,7 @@ use crate::object::Object;
 use crate::schema::{Form, Schema};
 use crate::status::{Result, Status};
 use serde_json::{Map, Value};
+use std::sync::OnceLock;
 
 const PATCH: &str = "$patch";
 const RETAIN_KEYS: &str = "$retainKeys";
@@ -51,7 +52,7 @@ fn object(fields: &mut Map<String, Value>, changes: &Map<String, Value>, schema:
                     *slot = Value::Object(Map::new());
                 }
                 if let Value::Object(slot) = slot {
-                    object(slot, inner, field.map_or(&Schema::default(), |field| field))?;
+                    object(slot, inner, field.map_or_else(unknown, AsRef::as_ref))?;
                 }
             }
             Value::Array(elements) => {
@@ -88,6 +89,12 @@ fn lists_by_directive(fields: &mut Map<String, Value>, changes: &Map<String, Val
             reorder(current, argument, merge_key(schema.field(name).map(AsRef::as_ref)));
         }
     }
+}
+
+/// What no schema describes merges by field and replaces lists.
+fn unknown<'a>() -> &'a Schema {
+    static UNKNOWN: OnceLock<Schema> = OnceLock::new();
+    UNKNOWN.get_or_init(Schema::default)
 }
 
 fn merge_key(schema: Option<&Schema>) -> Option<&str> {
@@ -137,12 +144,12 @@ fn merge_element(current: &mut Vec<Value>, element: &Value, key: &str, items: Op
         (Some("replace"), Some(place)) => current[place] = Value::Object(without_directives(changes)),
         (None | Some("merge"), Some(place)) => {
             if let Value::Object(fields) = &mut current[place] {
-                object(fields, changes, items.unwrap_or(&Schema::default()))?;
+                object(fields, changes, items.unwrap_or_else(unknown))?;
             }
         }
         (None | Some("merge" | "replace"), None) => {
             let mut fields = Map::new();
-            object(&mut fields, changes, items.unwrap_or(&Schema::default()))?;
+            object(&mut fields, changes, items.unwrap_or_else(unknown))?;
             current.push(Value::Object(fields));
         }
         (Some(other), _) => return Err(unknown_directive(other)),
@@ -151,7 +158,7 @@ fn merge_element(current: &mut Vec<Value>, element: &Value, key: &str, items: Op
 }
 
 /// Puts the named elements into the given order; the others keep their places behind the element they followed.
-fn reorder(current: &mut Vec<Value>, order: &[Value], key: Option<&str>) {
+fn reorder(current: &mut [Value], order: &[Value], key: Option<&str>) {
     let identity =
         |element: &Value| key.map_or_else(|| element.clone(), |key| element.get(key).cloned().unwrap_or_default());
     let rank = |element: &Value| order.iter().position(|wanted| identity(wanted) == identity(element));

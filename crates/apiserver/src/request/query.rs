@@ -43,7 +43,8 @@ impl Query {
 
 /// Undoes percent-encoding; bytes that are not UTF-8 become replacement characters.
 pub(crate) fn decode(text: &str, plus_is_space: bool) -> Cow<'_, str> {
-    if !text.contains('%') && !(plus_is_space && text.contains('+')) {
+    let encoded = text.contains('%') || (plus_is_space && text.contains('+'));
+    if !encoded {
         return Cow::Borrowed(text);
     }
     let bytes = text.as_bytes();

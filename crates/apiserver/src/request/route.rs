@@ -86,39 +86,19 @@ mod tests {
     use rstest::rstest;
 
     #[rstest]
-    #[case("GET", "/api/v1/namespaces/a/pods/b/log", "get", "", "a", "pods", "b", "log")]
-    #[case("GET", "/api/v1/pods?watch=true", "watch", "", "", "pods", "", "")]
-    #[case("GET", "/api/v1/namespaces/a", "get", "", "a", "namespaces", "a", "")]
-    #[case("PUT", "/api/v1/namespaces/a/finalize", "update", "", "a", "namespaces", "a", "finalize")]
-    #[case("DELETE", "/apis/apps/v1/namespaces/a/deployments", "deletecollection", "apps", "a", "deployments", "", "")]
-    #[case(
-        "GET",
-        "/apis/rbac.authorization.k8s.io/v1/clusterroles/system%3Anode",
-        "get",
-        "rbac.authorization.k8s.io",
-        "",
-        "clusterroles",
-        "system:node",
-        ""
-    )]
-    fn paths_name_resources(
-        #[case] method: &str,
-        #[case] uri: &str,
-        #[case] verb: &str,
-        #[case] group: &str,
-        #[case] namespace: &str,
-        #[case] plural: &str,
-        #[case] name: &str,
-        #[case] subresource: &str,
-    ) {
+    #[case("GET", "/api/v1/namespaces/a/pods/b/log", "get", ["", "a", "pods", "b", "log"])]
+    #[case("GET", "/api/v1/pods?watch=true", "watch", ["", "", "pods", "", ""])]
+    #[case("GET", "/api/v1/namespaces/a", "get", ["", "a", "namespaces", "a", ""])]
+    #[case("PUT", "/api/v1/namespaces/a/finalize", "update", ["", "a", "namespaces", "a", "finalize"])]
+    #[case("DELETE", "/apis/apps/v1/namespaces/a/deployments", "deletecollection", ["apps", "a", "deployments", "", ""])]
+    #[case("GET", "/apis/rbac.authorization.k8s.io/v1/clusterroles/system%3Anode", "get",
+        ["rbac.authorization.k8s.io", "", "clusterroles", "system:node", ""])]
+    fn paths_name_resources(#[case] method: &str, #[case] uri: &str, #[case] verb: &str, #[case] expected: [&str; 5]) {
         let (path, query) = uri.split_once('?').unwrap_or((uri, ""));
         let route = Route::parse(&method.parse().unwrap(), path, &Query::parse(query));
         let target = route.resource.unwrap();
         assert_eq!(route.verb, verb);
-        assert_eq!(
-            [target.group, target.namespace, target.plural, target.name, target.subresource],
-            [group, namespace, plural, name, subresource]
-        );
+        assert_eq!([target.group, target.namespace, target.plural, target.name, target.subresource], expected);
     }
 
     #[rstest]

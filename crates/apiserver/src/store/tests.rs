@@ -53,6 +53,19 @@ fn the_past_is_read_from_a_cursor_until_it_is_forgotten() {
 }
 
 #[test]
+fn large_objects_are_forgotten_sooner() {
+    let (store, _inbox) = Store::open(None).unwrap();
+    let start = store.revision();
+    let mut large = pod("one");
+    large["data"] = "x".repeat(10 * 1024 * 1024).into();
+    for _ in 0..5 {
+        put(&store, "one", large.clone());
+    }
+    assert!(matches!(store.after(&pods(), start, 10), Past::Gone { .. }));
+    assert!(matches!(store.after(&pods(), start + 4, 10), Past::Changes(_)));
+}
+
+#[test]
 fn objects_survive_in_a_file() {
     let folder = tempfile::tempdir().unwrap();
     let open = || Store::open(Some(Box::new(Disk::open(folder.path()).unwrap()))).unwrap();

@@ -336,7 +336,7 @@ fn event_shape() -> Shape {
 fn event(object: &Value, now: Timestamp) -> Vec<Value> {
     let seen = |pointers: &[&str]| {
         let time = pointers.iter().map(|pointer| object.text(pointer)).find(|time| !time.is_empty());
-        since(time.unwrap_or(object.text("/metadata/creationTimestamp")), now)
+        since(time.unwrap_or_else(|| object.text("/metadata/creationTimestamp")), now)
     };
     let involved =
         format!("{}/{}", object.text("/involvedObject/kind").to_lowercase(), object.text("/involvedObject/name"));

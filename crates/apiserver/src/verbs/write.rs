@@ -4,6 +4,7 @@ use super::fields::{self, Strictness, admit_fields};
 use super::{Reply, Request, view_one};
 use crate::admission;
 use crate::api::Api;
+use crate::authn::User;
 use crate::catalog::Kind;
 use crate::crd;
 use crate::events;
@@ -24,6 +25,8 @@ const NAME_ATTEMPTS: usize = 8;
 pub(crate) struct Context {
     pub(crate) kind: Kind,
     pub(crate) namespace: String,
+    /// Who asked; nobody for changes that this server makes on its own account.
+    pub(crate) user: Option<User>,
     pub(crate) manager: String,
     pub(crate) subresource: String,
     pub(crate) dry_run: bool,
@@ -34,6 +37,7 @@ impl Context {
         Self {
             kind: request.kind.clone(),
             namespace: request.namespace().to_owned(),
+            user: Some(request.caller.clone()),
             manager: request.manager(),
             subresource: request.target.subresource.clone(),
             dry_run: request.dry_run(),
@@ -45,6 +49,7 @@ impl Context {
         Self {
             kind,
             namespace: namespace.to_owned(),
+            user: None,
             manager: "apiserver".into(),
             subresource: String::new(),
             dry_run: false,

@@ -90,3 +90,24 @@ async fn rights_come_from_roles() {
     let answer = lab.post("/apis/authorization.k8s.io/v1/subjectaccessreviews", review).await;
     assert_eq!(answer.body["status"]["allowed"], true);
 }
+
+#[tokio::test]
+async fn nobody_gives_away_more_than_they_have() {
+    let lab = Lab::start().await;
+    let rbac = "/apis/rbac.authorization.k8s.io/v1";
+    let admin = json!({"metadata": {"name": "b"}, "roleRef": {"kind": "ClusterRole", "name": "admin"}, "subjects": [{"kind": "User", "name": "jane"}]});
+    assert_eq!(lab.post(&format!("{rbac}/namespaces/default/rolebindings"), admin).await.code, 201);
+    let jane = [("impersonate-user", "jane"), ("content-type", "application/json")];
+    let bind = |role: &str| json!({"metadata": {"name": role}, "roleRef": {"kind": "ClusterRole", "name": role}, "subjects": [{"kind": "User", "name": "joe"}]});
+    let bindings = format!("{rbac}/namespaces/default/rolebindings");
+    assert_eq!(lab.call("POST", &bindings, &jane, &bind("view")).await.code, 201);
+    let refused = lab.call("POST", &bindings, &jane, &bind("cluster-admin")).await;
+    assert_eq!(refused.code, 403);
+    assert!(
+        refused.body["message"].as_str().unwrap().contains("attempting to grant RBAC permissions not currently held")
+    );
+    let role = |resource: &str| json!({"metadata": {"name": resource}, "rules": [{"verbs": ["get"], "apiGroups": [""], "resources": [resource]}]});
+    let roles = format!("{rbac}/namespaces/default/roles");
+    assert_eq!(lab.call("POST", &roles, &jane, &role("pods")).await.code, 201);
+    assert_eq!(lab.call("POST", &roles, &jane, &role("nodes")).await.code, 403);
+}

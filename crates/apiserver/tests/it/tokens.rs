@@ -64,3 +64,24 @@ async fn a_bad_request_for_a_token_is_refused() {
     let stranger = json!({"boundObjectRef": {"kind": "Pod", "name": "nobody"}});
     assert_eq!(token(&lab, stranger).await.code, 404);
 }
+
+#[tokio::test]
+async fn a_node_gets_tokens_for_its_own_pods_only() {
+    let lab = Lab::start().await;
+    lab.post("/api/v1/namespaces/default/serviceaccounts", json!({"metadata": {"name": "sa"}})).await;
+    for node in ["n1", "n2"] {
+        let spec = json!({"serviceAccountName": "sa", "nodeName": node, "containers": [{"name": "a", "image": "x"}]});
+        let pod = json!({"metadata": {"name": format!("on-{node}")}, "spec": spec});
+        assert_eq!(lab.post("/api/v1/namespaces/default/pods", pod).await.code, 201);
+    }
+    let headers = [
+        ("impersonate-user", "system:node:n1"),
+        ("impersonate-group", "system:nodes"),
+        ("content-type", "application/json"),
+    ];
+    let path = "/api/v1/namespaces/default/serviceaccounts/sa/token";
+    let bound = |pod: &str| json!({"spec": {"boundObjectRef": {"kind": "Pod", "name": pod}}});
+    assert_eq!(lab.call("POST", path, &headers, &bound("on-n1")).await.code, 201);
+    assert_eq!(lab.call("POST", path, &headers, &bound("on-n2")).await.code, 403);
+    assert_eq!(lab.call("POST", path, &headers, &json!({"spec": {}})).await.code, 403);
+}
