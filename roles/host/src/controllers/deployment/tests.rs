@@ -1,3 +1,5 @@
+//! Tables of what a Deployment needs done, one step at a time.
+
 use super::*;
 use crate::controllers::rollout::tests::time;
 

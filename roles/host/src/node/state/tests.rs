@@ -1,3 +1,5 @@
+//! Tables of what is started next, and makers of pods and states for the tests of this node.
+
 use super::*;
 
 pub(in crate::node) fn time(second: i64) -> Time {
