@@ -131,6 +131,10 @@ pub async fn bind_localhost(port: u16) -> io::Result<Vec<TcpListener>> {
     Ok(std::iter::once(v4).chain(v6).collect())
 }
 
+/// Who asks: an extension of every request that [`serve`] hands out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Peer(pub SocketAddr);
+
 /// Serves until the drain begins, then finishes open requests. Spawn it with [`task::spawn`].
 pub async fn serve<H, F>(listener: TcpListener, drain: drain::Watch, handler: H)
 where
@@ -167,7 +171,8 @@ where
     H: Fn(Request) -> F + Send + Sync + 'static,
     F: Future<Output = Response> + Send + 'static,
 {
-    let service = service_fn(move |request| {
+    let service = service_fn(move |mut request: Request| {
+        request.extensions_mut().insert(Peer(peer));
         let answer = handler(request);
         async move { Ok::<_, Infallible>(answer.await) }
     });

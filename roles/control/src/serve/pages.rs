@@ -3,7 +3,7 @@
 use http::{Method, StatusCode};
 use proto::{csds::ConfigStatus, type_url};
 use runtime::{
-    http::{Request, Response, json, query, text, with_type},
+    http::{Peer, Request, Response, json, query, text, with_type},
     ready::Ready,
 };
 use serde_json::{Value, json};
@@ -35,10 +35,13 @@ pub struct Pages {
 }
 
 impl Pages {
-    /// The page at a path. Debug pages name every workload, so the ports that serve them stay inside the cluster.
+    /// The page at a path. Debug pages name every workload, so only the pod itself may read them.
     pub fn respond(&self, request: &Request) -> Response {
         if !matches!(*request.method(), Method::GET | Method::HEAD) {
             return text(StatusCode::METHOD_NOT_ALLOWED, "only GET is served here\n");
+        }
+        if request.uri().path().starts_with("/debug") && !is_local(request) {
+            return text(StatusCode::FORBIDDEN, "debug pages are served to the pod itself; use kubectl port-forward\n");
         }
         match request.uri().path() {
             "/ready" => self.ready.response(),
@@ -146,6 +149,10 @@ impl Pages {
             .collect();
         json!({"workloads": workloads, "services": services, "policies": policies})
     }
+}
+
+fn is_local(request: &Request) -> bool {
+    request.extensions().get::<Peer>().is_some_and(|peer| peer.0.ip().to_canonical().is_loopback())
 }
 
 fn value(value: &Value) -> Response {
