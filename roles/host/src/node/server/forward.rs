@@ -1,4 +1,6 @@
 //! Port-forward: connections into a pod on the channels of a WebSocket, a data and an error channel for each port.
+//!
+//! Not served yet is the other form, SPDY inside a WebSocket, which kubectl 1.31 and later speak.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -26,8 +28,14 @@ pub(super) fn answer(
     target: &Target,
     ports: Vec<u16>,
 ) -> Reply {
-    if ports.is_empty() || ports.len() > MOST_PORTS {
-        return text(StatusCode::BAD_REQUEST, format!("give from 1 to {MOST_PORTS} ports"));
+    if ports.is_empty() {
+        // kubectl names its ports inside SPDY streams, which it carries over a WebSocket.
+        let problem = "kubectl port-forward speaks SPDY, which is not served here yet: use kubectl exec, or a client \
+                       that forwards over WebSocket channels (v4.channel.k8s.io)";
+        return text(StatusCode::NOT_IMPLEMENTED, problem);
+    }
+    if ports.len() > MOST_PORTS {
+        return text(StatusCode::BAD_REQUEST, format!("at most {MOST_PORTS} ports are forwarded at a time"));
     }
     let Some(pod) = context.running.find(&target.namespace, &target.pod) else {
         return text(
