@@ -1,6 +1,6 @@
 //! Lists: selectors, pages and tables.
 
-use super::server::Lab;
+use crate::server::Lab;
 use rstest::rstest;
 use serde_json::{Value, json};
 

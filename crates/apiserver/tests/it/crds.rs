@@ -1,6 +1,6 @@
 //! Custom resources: registered at run time, kept to their schema.
 
-use super::server::Lab;
+use crate::server::Lab;
 use rstest::rstest;
 use serde_json::{Value, json};
 

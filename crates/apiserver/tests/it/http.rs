@@ -1,6 +1,6 @@
 //! Who may ask, what can be found out, and what is too much.
 
-use super::server::Lab;
+use crate::server::Lab;
 use rstest::rstest;
 use serde_json::{Value, json};
 

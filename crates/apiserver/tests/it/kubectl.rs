@@ -1,6 +1,6 @@
 //! The ordinary `kubectl` against the server, where it is installed.
 
-use super::server::{ADMIN, Lab};
+use crate::server::{ADMIN, Lab};
 use apiserver::{Config, Tls};
 use identity::{Issuer, KeyKind};
 use std::process::Stdio;

@@ -1,6 +1,6 @@
 //! What follows a deletion.
 
-use super::server::Lab;
+use crate::server::Lab;
 use rstest::rstest;
 use serde_json::{Value, json};
 

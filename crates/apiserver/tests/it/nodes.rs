@@ -1,6 +1,6 @@
 //! Pods meet nodes: binding, and requests that are handed to a node.
 
-use super::server::Lab;
+use crate::server::Lab;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
@@ -94,7 +94,7 @@ async fn an_upgraded_connection_is_joined_end_to_end() {
     let mut near = TcpStream::connect(lab.address).await.unwrap();
     let request = format!(
         "GET {PODS}/p/exec?command=ls&stdout=true HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {}\r\nconnection: upgrade\r\nupgrade: websocket\r\nsec-websocket-protocol: v5.channel.k8s.io\r\n\r\n",
-        super::server::ADMIN
+        crate::server::ADMIN
     );
     near.write_all(request.as_bytes()).await.unwrap();
     assert!(head(&mut near).await.starts_with("HTTP/1.1 101"));

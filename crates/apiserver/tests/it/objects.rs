@@ -1,6 +1,6 @@
 //! Creating, changing and refusing objects.
 
-use super::server::Lab;
+use crate::server::Lab;
 use rstest::rstest;
 use serde_json::{Value, json};
 

@@ -10,11 +10,11 @@ use serde_json::{Value, json};
 use std::net::{SocketAddr, TcpListener};
 use tokio::sync::oneshot;
 
-pub(super) const ADMIN: &str = "the-admin-token";
+pub(crate) const ADMIN: &str = "the-admin-token";
 
 /// A running server; it ends when this is dropped.
-pub(super) struct Lab {
-    pub(super) address: SocketAddr,
+pub(crate) struct Lab {
+    pub(crate) address: SocketAddr,
     client: Client<HttpConnector, Full<Bytes>>,
     end: oneshot::Sender<()>,
     task: tokio::task::JoinHandle<Result<(), apiserver::Error>>,
@@ -22,18 +22,18 @@ pub(super) struct Lab {
 
 /// What came back.
 #[derive(Debug)]
-pub(super) struct Answer {
-    pub(super) code: u16,
-    pub(super) body: Value,
-    pub(super) warnings: Vec<String>,
+pub(crate) struct Answer {
+    pub(crate) code: u16,
+    pub(crate) body: Value,
+    pub(crate) warnings: Vec<String>,
 }
 
 impl Lab {
-    pub(super) async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         Self::start_with(Config::default()).await
     }
 
-    pub(super) async fn start_with(config: Config) -> Self {
+    pub(crate) async fn start_with(config: Config) -> Self {
         let server = Server::new(Config { admin_token: Some(ADMIN.into()), ..config }).unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
@@ -45,13 +45,13 @@ impl Lab {
     }
 
     /// Ends the server and waits until it has let go of everything.
-    pub(super) async fn stop(self) {
+    pub(crate) async fn stop(self) {
         drop(self.client);
         self.end.send(()).ok();
         self.task.await.unwrap().unwrap();
     }
 
-    pub(super) async fn send(
+    pub(crate) async fn send(
         &self,
         method: &str,
         path: &str,
@@ -68,7 +68,7 @@ impl Lab {
         self.client.request(request.body(Full::new(body.into())).unwrap()).await.unwrap()
     }
 
-    pub(super) async fn call(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &Value) -> Answer {
+    pub(crate) async fn call(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &Value) -> Answer {
         let body = if body.is_null() { String::new() } else { body.to_string() };
         let response = self.send(method, path, headers, body).await;
         let code = response.status().as_u16();
@@ -80,32 +80,32 @@ impl Lab {
         Answer { code, body, warnings }
     }
 
-    pub(super) async fn get(&self, path: &str) -> Answer {
+    pub(crate) async fn get(&self, path: &str) -> Answer {
         self.call("GET", path, &[], &Value::Null).await
     }
 
-    pub(super) async fn post(&self, path: &str, body: Value) -> Answer {
+    pub(crate) async fn post(&self, path: &str, body: Value) -> Answer {
         self.call("POST", path, &[("content-type", "application/json")], &body).await
     }
 
-    pub(super) async fn put(&self, path: &str, body: &Value) -> Answer {
+    pub(crate) async fn put(&self, path: &str, body: &Value) -> Answer {
         self.call("PUT", path, &[("content-type", "application/json")], body).await
     }
 
-    pub(super) async fn patch(&self, path: &str, form: &str, body: Value) -> Answer {
+    pub(crate) async fn patch(&self, path: &str, form: &str, body: Value) -> Answer {
         self.call("PATCH", path, &[("content-type", &format!("application/{form}"))], &body).await
     }
 
-    pub(super) async fn delete(&self, path: &str) -> Answer {
+    pub(crate) async fn delete(&self, path: &str) -> Answer {
         self.call("DELETE", path, &[], &Value::Null).await
     }
 
-    pub(super) async fn namespace(&self, name: &str) {
+    pub(crate) async fn namespace(&self, name: &str) {
         assert_eq!(self.post("/api/v1/namespaces", json!({"metadata": {"name": name}})).await.code, 201);
     }
 
     /// Waits until a path answers with this code.
-    pub(super) async fn until(&self, path: &str, code: u16) {
+    pub(crate) async fn until(&self, path: &str, code: u16) {
         for _ in 0..2000 {
             if self.get(path).await.code == code {
                 return;

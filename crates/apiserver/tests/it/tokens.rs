@@ -1,9 +1,9 @@
 //! Service-account tokens: asked for, believed, and bound to what they were made for.
 
-use super::server::Lab;
+use crate::server::Lab;
 use serde_json::{Value, json};
 
-async fn token(lab: &Lab, spec: Value) -> super::server::Answer {
+async fn token(lab: &Lab, spec: Value) -> crate::server::Answer {
     lab.post("/api/v1/namespaces/default/serviceaccounts/sa/token", json!({"spec": spec})).await
 }
 

@@ -1,6 +1,6 @@
 //! Watches tell every change once, in order.
 
-use super::server::Lab;
+use crate::server::Lab;
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use serde_json::{Value, json};
