@@ -1,5 +1,7 @@
 //! Client and server of this crate over a real HTTP/2 connection in memory.
 
+#![allow(clippy::unwrap_used, reason = "a test may end where it fails")]
+
 use hyper_util::rt::TokioIo;
 use model::{Str, Workload};
 use parking_lot::Mutex;

@@ -193,7 +193,7 @@ mod tests {
         let spec = json!({"hosts": ["a.example"], "resolution": "STATIC"});
         let status = json!({"addresses": [{"host": "a.example", "value": "240.240.0.7"}, {"host": "a.example", "value": "2001:2::7"}]});
         let older = entry("older", OLD, spec.clone(), status.clone());
-        let newer = entry("newer", NEW, spec.clone(), status);
+        let newer = entry("newer", NEW, spec, status);
         let moved = expected("newer", &["240.240.0.1", "2001:2::1"]);
         assert_eq!(assigned(vec![newer, older.clone()]), [moved]);
         let users = entry(

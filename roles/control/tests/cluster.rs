@@ -1,5 +1,7 @@
 //! The whole control plane against the embedded API: what a node proxy is served, what it is signed, what is written back.
 
+#![allow(clippy::unwrap_used, reason = "a test may end where it fails")]
+
 use api::{
     AuthorizationPolicy, ConfigMap, Namespace, ObjectMeta, Pod, Resource, Secret, Service, ServiceAccount, ServiceEntry,
 };

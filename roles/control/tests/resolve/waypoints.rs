@@ -23,30 +23,28 @@ const ASKS: &str = "{istio.io/use-waypoint: waypoint, istio.io/use-waypoint-name
 const ALL_MAY: &str = "{namespaces: {from: All}}";
 
 #[rstest]
-#[case::the_service_asks("{}", ASKS, "{}", ALL_MAY, READY, true, false, "WaypointAccepted")]
-#[case::the_namespace_asks(ASKS, "{}", "{}", ALL_MAY, READY, true, false, "WaypointAccepted")]
-#[case::none_goes_before_the_namespace(ASKS, "{istio.io/use-waypoint: none}", "{}", ALL_MAY, READY, false, false, "")]
-#[case::for_all("{}", ASKS, "{istio.io/waypoint-for: all}", ALL_MAY, READY, true, true, "WaypointAccepted")]
+#[case::the_service_asks("{}", ASKS, "{}", ALL_MAY, READY, (true, false), "WaypointAccepted")]
+#[case::the_namespace_asks(ASKS, "{}", "{}", ALL_MAY, READY, (true, false), "WaypointAccepted")]
+#[case::none_goes_before_the_namespace(ASKS, "{istio.io/use-waypoint: none}", "{}", ALL_MAY, READY, (false, false), "")]
+#[case::for_all("{}", ASKS, "{istio.io/waypoint-for: all}", ALL_MAY, READY, (true, true), "WaypointAccepted")]
 #[case::for_workloads(
     "{}",
     ASKS,
     "{istio.io/waypoint-for: workload}",
     ALL_MAY,
     READY,
-    false,
-    true,
+    (false, true),
     "UnsupportedTrafficType"
 )]
-#[case::for_none("{}", ASKS, "{istio.io/waypoint-for: none}", ALL_MAY, READY, false, false, "UnsupportedTrafficType")]
-#[case::same_namespace_only("{}", ASKS, "{}", "{namespaces: {from: Same}}", READY, false, false, "AttachmentDenied")]
+#[case::for_none("{}", ASKS, "{istio.io/waypoint-for: none}", ALL_MAY, READY, (false, false), "UnsupportedTrafficType")]
+#[case::same_namespace_only("{}", ASKS, "{}", "{namespaces: {from: Same}}", READY, (false, false), "AttachmentDenied")]
 #[case::by_selector(
     "{team: a}",
     ASKS,
     "{}",
     "{namespaces: {from: Selector, selector: {matchLabels: {team: a}}}}",
     READY,
-    true,
-    false,
+    (true, false),
     "WaypointAccepted"
 )]
 #[case::by_other_selector(
@@ -55,21 +53,19 @@ const ALL_MAY: &str = "{namespaces: {from: All}}";
     "{}",
     "{namespaces: {from: Selector, selector: {matchLabels: {team: a}}}}",
     READY,
-    false,
-    false,
+    (false, false),
     "AttachmentDenied"
 )]
-#[case::not_ready("{}", ASKS, "{}", ALL_MAY, "{}", false, false, "WaypointIsNotReady")]
-#[case::not_there("{}", "{istio.io/use-waypoint: other}", "{}", ALL_MAY, READY, false, false, "WaypointIsNotReady")]
-#[case::nobody_asks("{}", "{}", "{}", ALL_MAY, READY, false, false, "")]
+#[case::not_ready("{}", ASKS, "{}", ALL_MAY, "{}", (false, false), "WaypointIsNotReady")]
+#[case::not_there("{}", "{istio.io/use-waypoint: other}", "{}", ALL_MAY, READY, (false, false), "WaypointIsNotReady")]
+#[case::nobody_asks("{}", "{}", "{}", ALL_MAY, READY, (false, false), "")]
 #[case::a_gateways_own_service(
     ASKS,
     "{gateway.istio.io/managed: istio.io-mesh-controller}",
     "{}",
     ALL_MAY,
     READY,
-    false,
-    false,
+    (false, false),
     ""
 )]
 fn bindings(
@@ -78,14 +74,13 @@ fn bindings(
     #[case] waypoint: &str,
     #[case] routes: &str,
     #[case] status: &str,
-    #[case] for_service: bool,
-    #[case] for_pod: bool,
+    #[case] bound: (bool, bool),
     #[case] reason: &str,
 ) {
     let changes = resolve(&world(namespace, own, waypoint, routes, status));
     let service = service(&changes, "shop/web.shop.svc.cluster.local").unwrap();
     let pod = workload(&changes, "Kubernetes//Pod/shop/web").unwrap();
-    assert_eq!((service.waypoint.is_some(), pod.waypoint.is_some()), (for_service, for_pod));
+    assert_eq!((service.waypoint.is_some(), pod.waypoint.is_some()), bound);
     let verdict = changes.verdicts.iter().find(|((subject, ..), _)| *subject == Subject::Service).unwrap();
     assert_eq!(verdict.1.as_ref().map_or("", |verdict| verdict.reason), reason);
 }
