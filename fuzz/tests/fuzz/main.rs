@@ -4,6 +4,7 @@
 mod configuration;
 mod identity;
 mod local;
+mod objects;
 mod tunnels;
 
 /// The bytes as text, for parsers that take text; what is no UTF-8 is replaced, not refused.
