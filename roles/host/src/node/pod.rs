@@ -213,7 +213,7 @@ impl Life {
             id: id.to_owned(),
         };
         tracing::info!(pod = %self.pod.name(), container = name, code, "container ended");
-        self.state.ended(&container, ended);
+        self.state.ended(&self.pod, &container, ended);
         let record = self.state.record(name);
         if record.crashes > 1 && !stopped && !self.state.stopping && state::restarts(&self.pod, &container, code) {
             let message = format!("Back-off restarting failed container {name}");

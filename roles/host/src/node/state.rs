@@ -68,10 +68,15 @@ pub(super) fn waiting(reason: &str, message: &str) -> Activity {
 /// How long a container must have run for its earlier crashes to be forgotten.
 const LONG_RUN: i64 = 600;
 
-/// The wait before restart number `crashes`: none before the first, then doubling from ten seconds to five minutes.
-pub(super) fn back_off(crashes: u32) -> Duration {
+/// Every pod of a node depends on these: they are started again at once, however often they end.
+const NODE_CRITICAL: &str = "system-node-critical";
+
+/// The wait before restart number `crashes`: none before the first, then doubling from ten seconds to five minutes; a
+/// second when the node depends on the pod.
+pub(super) fn back_off(pod: &Pod, crashes: u32) -> Duration {
     match crashes {
         0 | 1 => Duration::ZERO,
+        _ if pod.spec.priority_class_name == NODE_CRITICAL => Duration::from_secs(1),
         _ => Duration::from_secs((10 << (crashes - 2).min(5)).min(300)),
     }
 }
@@ -121,11 +126,11 @@ impl PodState {
     }
 
     /// A container has ended; says when it may run again.
-    pub(super) fn ended(&mut self, container: &Container, ended: Ended) {
+    pub(super) fn ended(&mut self, pod: &Pod, container: &Container, ended: Ended) {
         let record = self.record(&container.name);
         let long = ended.finished_at.as_second() - ended.started_at.as_second() >= LONG_RUN;
         record.crashes = if long { 1 } else { record.crashes + 1 };
-        let wait = jiff::SignedDuration::try_from(back_off(record.crashes)).unwrap_or_default();
+        let wait = jiff::SignedDuration::try_from(back_off(pod, record.crashes)).unwrap_or_default();
         record.restart_at = ended.finished_at.0.checked_add(wait).ok().map(Time);
         record.activity = Activity::Ended(ended);
     }

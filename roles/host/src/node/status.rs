@@ -273,7 +273,7 @@ mod tests {
         let container = &pod.spec.containers[0];
         for _ in 0..2 {
             state.started(container, "x".to_owned(), time(1));
-            state.ended(container, ended(7, 9));
+            state.ended(&pod, container, ended(7, 9));
         }
         let status = &of(&pod, &state).container_statuses[0];
         assert_eq!(status.state.waiting.as_ref().unwrap().reason, "CrashLoopBackOff");

@@ -168,7 +168,7 @@ impl Life {
         record.activity = activity;
         record.crashes += 1;
         // The first failure is not tried again at once, as a crash is: nothing has changed.
-        let wait = jiff::SignedDuration::try_from(state::back_off(record.crashes + 1)).unwrap_or_default();
+        let wait = jiff::SignedDuration::try_from(state::back_off(&self.pod, record.crashes + 1)).unwrap_or_default();
         let at = Time(now().0.checked_add(wait).unwrap_or(jiff::Timestamp::MAX));
         record.restart_at = Some(at);
         if !again {

@@ -52,7 +52,10 @@ fn starts(pod: &Pod, state: &PodState) -> Vec<String> {
 #[case(7, 300)]
 #[case(4_000_000, 300)]
 fn restarts_wait_longer_and_longer(#[case] crashes: u32, #[case] seconds: u64) {
-    assert_eq!(back_off(crashes), Duration::from_secs(seconds));
+    assert_eq!(back_off(&Pod::default(), crashes), Duration::from_secs(seconds));
+    let mut critical = Pod::default();
+    critical.spec.priority_class_name = "system-node-critical".to_owned();
+    assert!(back_off(&critical, crashes) <= Duration::from_secs(1));
 }
 
 #[test]
@@ -95,15 +98,15 @@ fn a_crashing_container_is_restarted_at_once_and_then_waits() {
     let container = &pod.spec.containers[0];
     let mut state = state(&[]);
     state.started(container, "1".to_owned(), time(8));
-    state.ended(container, ended(1, 9));
+    state.ended(&pod, container, ended(1, 9));
     assert_eq!(next(&pod, &state, time(9)), [Step::Start("a".to_owned())]);
     state.started(container, "2".to_owned(), time(9));
-    state.ended(container, ended(1, 10));
+    state.ended(&pod, container, ended(1, 10));
     assert_eq!(next(&pod, &state, time(10)), [Step::Wait(time(20))]);
     assert_eq!(next(&pod, &state, time(20)), [Step::Start("a".to_owned())]);
     state.started(container, "3".to_owned(), time(20));
     assert_eq!(state.containers["a"].restarts, 2);
-    state.ended(container, Ended { started_at: time(20), ..ended(1, 1_000) });
+    state.ended(&pod, container, Ended { started_at: time(20), ..ended(1, 1_000) });
     assert_eq!(next(&pod, &state, time(1_000)), [Step::Start("a".to_owned())], "a long run is forgiven");
 }
 
