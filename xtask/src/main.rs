@@ -81,6 +81,8 @@ fn run(verb: Verb) -> Result<()> {
         Verb::Fuzz(args) => fuzz(&cargo, &args),
         Verb::Bench { args } => {
             let args: Vec<_> = args.iter().map(String::as_str).collect();
+            // What is measured is the binary beside the benchmark.
+            cargo.run(&["build", "--release", "--package", "ambit"])?;
             cargo.run(&[&["run", "--release", "--package", "bench", "--"], &*args].concat())
         }
         Verb::Gen { check } => r#gen::run(&root, check),
