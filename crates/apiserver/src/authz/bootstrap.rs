@@ -37,6 +37,11 @@ fn bind(role: &str, groups: &[&str]) -> Value {
 
 /// Everything, ready to be created.
 pub(crate) fn objects() -> Vec<Value> {
+    [roles_for_people(), roles_of_the_system(), bindings()].concat()
+}
+
+/// cluster-admin, and admin, edit and view with the parts they gather.
+fn roles_for_people() -> Vec<Value> {
     const READ: [&str; 3] = ["get", "list", "watch"];
     // Without `bind` and `escalate`: whoever has these gives away what they like.
     const EVERYDAY: [&str; 8] = ["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"];
@@ -113,6 +118,11 @@ pub(crate) fn objects() -> Vec<Value> {
                 {"apiGroups": ["networking.k8s.io"], "resources": network, "verbs": READ},
                 {"apiGroups": ["policy"], "resources": ["poddisruptionbudgets"], "verbs": READ}]),
         ),
+    ]
+}
+
+fn roles_of_the_system() -> Vec<Value> {
+    vec![
         role(
             "system:discovery",
             json!([{"nonResourceURLs": ["/api", "/api/*", "/apis", "/apis/*", "/healthz", "/livez", "/openapi", "/openapi/*",
@@ -139,6 +149,11 @@ pub(crate) fn objects() -> Vec<Value> {
             json!([{"apiGroups": ["authentication.k8s.io"], "resources": ["tokenreviews"], "verbs": ["create"]},
                 {"apiGroups": ["authorization.k8s.io"], "resources": ["subjectaccessreviews"], "verbs": ["create"]}]),
         ),
+    ]
+}
+
+fn bindings() -> Vec<Value> {
+    vec![
         bind("cluster-admin", &["system:masters"]),
         bind("system:discovery", &["system:authenticated"]),
         bind("system:basic-user", &["system:authenticated"]),

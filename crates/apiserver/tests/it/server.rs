@@ -8,6 +8,7 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use serde_json::{Value, json};
 use std::net::{SocketAddr, TcpListener};
+use std::time::Duration;
 use tokio::sync::oneshot;
 
 pub(crate) const ADMIN: &str = "the-admin-token";
@@ -106,12 +107,12 @@ impl Lab {
 
     /// Waits until a path answers with this code.
     pub(crate) async fn until(&self, path: &str, code: u16) {
-        for _ in 0..2000 {
-            if self.get(path).await.code == code {
-                return;
+        let answered = async {
+            while self.get(path).await.code != code {
+                tokio::task::yield_now().await;
             }
-            tokio::task::yield_now().await;
-        }
-        panic!("{path} never answered {code}");
+        };
+        let waited = tokio::time::timeout(Duration::from_secs(20), answered).await;
+        assert!(waited.is_ok(), "{path} never answered {code}");
     }
 }
