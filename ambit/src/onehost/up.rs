@@ -190,7 +190,7 @@ fn start_world(
     logs: &Path,
 ) -> Result<Child> {
     let log = fs::File::create(logs.join("world.log")).context("creating the world's log")?;
-    let mut command = Command::new(world::BINARY)
+    let command = Command::new(world::BINARY)
         .args(["world", "--nodes", &options.nodes.to_string(), "--api-listener", &LISTENER_FD.to_string()])
         .stdio(Stdio::null(), log.try_clone()?.into(), log.into())
         .net(hub)
@@ -200,9 +200,6 @@ fn start_world(
         .hostname("ambit")
         .die_with_parent()
         .pass_fd(listener, LISTENER_FD);
-    if options.state.is_some() {
-        command = command.args(["--durable"]);
-    }
     command.set_up(move || world::mounts(&folders)).spawn().context("starting the mesh's first process")
 }
 

@@ -35,9 +35,6 @@ const GRACE: Duration = Duration::from_secs(3);
 pub(crate) struct WorldArgs {
     #[arg(long)]
     nodes: u8,
-    /// Keep objects in the state folder instead of memory
-    #[arg(long)]
-    durable: bool,
     /// Descriptor of the API's listener in the machine's network namespace
     #[arg(long)]
     api_listener: i32,
@@ -59,8 +56,10 @@ pub(crate) fn mounts(folders: &Folders) -> linux::Result<()> {
     mount::bind(&folders.binary, BINARY)?;
     mount::bind(&folders.pki, PKI)?;
     mount::bind(&folders.logs, LOGS)?;
-    if let Some(state) = &folders.state {
-        mount::bind(state, STATE)?;
+    match &folders.state {
+        Some(state) => mount::bind(state, STATE)?,
+        // Memory of the world, not of the API's process: objects outlive a crash of it.
+        None => fs::create_dir_all(STATE).map_err(|error| linux::Error::new(format!("create {STATE}"), error))?,
     }
     for dir in ["/etc", "/var", "/var/lib", "/var/log"] {
         mount::shadow(dir)?;
@@ -99,7 +98,7 @@ async fn world(args: WorldArgs, shutdown: Shutdown) -> Result<()> {
     let hub = NetNs::current()?;
     network::make_hub(&hub)?;
     let listener = linux::inherited_fd(args.api_listener)?;
-    let mut roles = vec![Role::apiserver(listener, args.durable), Role::controllers()];
+    let mut roles = vec![Role::apiserver(listener), Role::controllers()];
     for node in layout::nodes(args.nodes) {
         let namespace = network::make_node(&hub, &node)?;
         roles.push(Role::node(&node, namespace));
@@ -126,8 +125,7 @@ struct Role {
 }
 
 impl Role {
-    fn apiserver(listener: OwnedFd, durable: bool) -> Self {
-        let state = if durable { STATE } else { "memory" };
+    fn apiserver(listener: OwnedFd) -> Self {
         let listen = format!("{}:{}", layout::HUB, layout::API_PORT);
         let args = [
             "apiserver",
@@ -138,7 +136,7 @@ impl Role {
             "--listen-fd",
             "3",
             "--state",
-            state,
+            STATE,
             "--advertise-address",
             &layout::HUB.to_string(),
         ];
