@@ -1,6 +1,7 @@
 //! No order of events lets an enrolled pod speak in the clear.
 //!
-//! In many random orders an application starts, its namespace is enrolled, agent and proxy crash; once the pod says that it is
+//! In many random orders an application starts, its namespace is enrolled, agent and proxy crash, and after each order both are
+//! replaced as by a rollout; once the pod says that it is
 //! enrolled, its requests carry a text that must never be seen on a link between nodes.
 
 use crate::{AMBIT, SHOP, run};
@@ -48,6 +49,8 @@ fn mesh_never_speaks_in_the_clear_whatever_the_order() {
             let events = order(number);
             let outcome = one_order(&world, number, &events).await;
             ensure!(outcome.is_ok(), "order {number}, {events:?}: {:#}", outcome.unwrap_err());
+            world.replace("k8s-app=istio-cni-node").await?;
+            world.replace("app=ztunnel").await?;
         }
         Ok(())
     });
@@ -56,7 +59,7 @@ fn mesh_never_speaks_in_the_clear_whatever_the_order() {
 async fn one_order(world: &World, number: u64, events: &[Event]) -> Result<()> {
     let namespace = format!("order-{number}");
     let marker = format!("canary-{number}-in-the-clear");
-    let canary = Canary::watch(world, &marker)?;
+    let canary = Canary::watch(world, "n2", &marker)?;
     world.apply(&format!("apiVersion: v1\nkind: Namespace\nmetadata: {{name: {namespace}}}\n")).await?;
     for event in events {
         match event {

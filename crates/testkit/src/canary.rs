@@ -1,4 +1,7 @@
-//! A text that must not be seen: every frame on the links between nodes is searched for it.
+//! A text that must not be seen: every frame on the link of a node is searched for it.
+//!
+//! Watch the node that answers, not the one that asks: a command that the API server has executed in a pod travels to the asking
+//! node as text, with whatever it is told to ask for.
 
 use crate::World;
 use anyhow::Result;
@@ -9,32 +12,29 @@ use std::sync::{
 };
 use tokio::task::JoinHandle;
 
-/// Watches the links until dropped or asked for its findings.
+/// Watches the link until dropped.
 #[derive(Debug)]
 pub struct Canary {
     seen: Arc<AtomicBool>,
     frames: Arc<AtomicUsize>,
-    watching: Vec<JoinHandle<()>>,
+    watching: JoinHandle<()>,
 }
 
 impl Canary {
-    /// Begins to look for a text on every node's link.
-    pub fn watch(world: &World, text: &str) -> Result<Self> {
-        let canary = Self { seen: Arc::default(), frames: Arc::default(), watching: Vec::new() };
-        let links = world.links();
-        links.iter().try_fold(canary, |mut canary, link| {
-            let sniffer = Sniffer::open(&world.hub()?, link)?;
-            let (seen, frames, text) = (canary.seen.clone(), canary.frames.clone(), text.to_owned());
-            canary.watching.push(tokio::spawn(async move {
-                while let Ok(frame) = sniffer.next().await {
-                    frames.fetch_add(1, Ordering::Relaxed);
-                    if frame.contains(text.as_bytes()) {
-                        seen.store(true, Ordering::Relaxed);
-                    }
+    /// Begins to look for a text on the link between a node and the others.
+    pub fn watch(world: &World, node: &str, text: &str) -> Result<Self> {
+        let sniffer = Sniffer::open(&world.hub()?, &format!("to-{node}"))?;
+        let (seen, frames) = (Arc::<AtomicBool>::default(), Arc::<AtomicUsize>::default());
+        let (tell, count, text) = (seen.clone(), frames.clone(), text.to_owned());
+        let watching = tokio::spawn(async move {
+            while let Ok(frame) = sniffer.next().await {
+                count.fetch_add(1, Ordering::Relaxed);
+                if frame.contains(text.as_bytes()) {
+                    tell.store(true, Ordering::Relaxed);
                 }
-            }));
-            Ok(canary)
-        })
+            }
+        });
+        Ok(Self { seen, frames, watching })
     }
 
     /// Whether the text has been seen.
@@ -50,6 +50,6 @@ impl Canary {
 
 impl Drop for Canary {
     fn drop(&mut self) {
-        self.watching.iter().for_each(JoinHandle::abort);
+        self.watching.abort();
     }
 }

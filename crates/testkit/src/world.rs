@@ -6,7 +6,7 @@ use crate::{
 };
 use anyhow::{Context, Result, anyhow, bail};
 use api::{Namespace, Pod, Resource};
-use cluster::{Client, Output, Patch, Scope};
+use cluster::{Client, DeleteOptions, Output, Patch, Scope};
 use linux::netns::NetNs;
 use model::well_known::{DATAPLANE_MODE_LABEL, REDIRECTION_ANNOTATION, SYSTEM_NAMESPACE};
 use serde_json::{Value, json};
@@ -84,11 +84,6 @@ impl World {
         Ok(NetNs::of_process(u32::try_from(apiserver.pid)?)?)
     }
 
-    /// The nodes' links in the hub.
-    pub fn links(&self) -> Vec<String> {
-        ["n1", "n2"].map(|node| format!("to-{node}")).to_vec()
-    }
-
     /// Applies YAML documents.
     pub async fn apply(&self, manifests: &str) -> Result<()> {
         let documents = api::yaml::read_documents(manifests.as_bytes()).map_err(|problem| anyhow!("{problem}"))?;
@@ -119,6 +114,23 @@ impl World {
         .await
     }
 
+    /// Deletes the mesh's own pods with this label and waits until as many new ones are ready: they begin without the back-off
+    /// of a container that has crashed.
+    pub async fn replace(&self, labels: &str) -> Result<()> {
+        let scope = Scope::namespace(SYSTEM_NAMESPACE).labels(labels);
+        let old: Vec<Pod> = self.client.list(&scope).await?;
+        for pod in &old {
+            self.client.delete::<Pod>(SYSTEM_NAMESPACE, pod.name(), &DeleteOptions::default()).await?;
+        }
+        until(&format!("new pods with {labels}"), async || {
+            let pods: Vec<Pod> = self.client.list(&scope).await?;
+            let is_new = |pod: &Pod| !old.iter().any(|gone| gone.name() == pod.name());
+            let ready = pods.iter().filter(|pod| is_new(pod) && is_ready(pod)).count();
+            if ready == old.len() { Ok(()) } else { bail!("{ready} of {} are ready", old.len()) }
+        })
+        .await
+    }
+
     /// Waits until every pod of a namespace is redirected, or none is.
     pub async fn redirected(&self, namespace: &str, wanted: bool) -> Result<()> {
         until(&format!("redirection in {namespace}"), async || {
@@ -143,7 +155,7 @@ impl World {
     pub async fn answered(&self, namespace: &str, pod: &str, url: &str, wanted: bool) -> Result<Output> {
         until(&format!("{url} to be {}", if wanted { "served" } else { "refused" }), async || {
             let ran = self.request(namespace, pod, url).await?;
-            if ran.success == wanted { Ok(ran) } else { bail!("{}", ran.last_line()) }
+            if ran.success == wanted { Ok(ran) } else { bail!("{}", ran.first_line()) }
         })
         .await
     }

@@ -31,3 +31,17 @@ fn frames() {
         }
     });
 }
+
+#[test]
+fn dns_queries() {
+    let mut query = vec![0x12, 0x34, 0x01, 0x00, 0, 1, 0, 0, 0, 0, 0, 0];
+    query.extend(b"\x03web\x04shop\x00\x00\x01\x00\x01");
+    fuzz::run("dns_queries", &[&query], |bytes| drop(ztunnel::foreign::dns_query(bytes)));
+}
+
+#[test]
+fn zds_messages() {
+    fuzz::run("zds_messages", &[b"\x0a\x10\x0a\x03uid\x12\x09\x0a\x03web\x12\x02ns"], |bytes| {
+        let _ = ztunnel::foreign::zds_message(bytes, 1);
+    });
+}
