@@ -1,5 +1,7 @@
 //! The whole mesh, as the real binary in namespaces of its own: root only, one test at a time.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
+
 mod bad_days;
 mod bad_input;
 mod canary;

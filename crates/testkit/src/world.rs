@@ -6,7 +6,7 @@ use crate::{
 };
 use anyhow::{Context, Result, anyhow, bail};
 use api::{Namespace, Pod, Resource};
-use cluster::{Client, DeleteOptions, Output, Patch, Scope};
+use cluster::{Client, Output, Patch, Scope};
 use linux::netns::NetNs;
 use model::well_known::{DATAPLANE_MODE_LABEL, REDIRECTION_ANNOTATION, SYSTEM_NAMESPACE};
 use serde_json::{Value, json};
@@ -110,23 +110,6 @@ impl World {
             let pods = self.pods(namespace).await?;
             let ready = pods.iter().filter(|pod| is_ready(pod)).count();
             if ready == count && pods.len() == count { Ok(pods) } else { bail!("{ready} of {} are ready", pods.len()) }
-        })
-        .await
-    }
-
-    /// Deletes the mesh's own pods with this label and waits until as many new ones are ready: they begin without the back-off
-    /// of a container that has crashed.
-    pub async fn replace(&self, labels: &str) -> Result<()> {
-        let scope = Scope::namespace(SYSTEM_NAMESPACE).labels(labels);
-        let old: Vec<Pod> = self.client.list(&scope).await?;
-        for pod in &old {
-            self.client.delete::<Pod>(SYSTEM_NAMESPACE, pod.name(), &DeleteOptions::default()).await?;
-        }
-        until(&format!("new pods with {labels}"), async || {
-            let pods: Vec<Pod> = self.client.list(&scope).await?;
-            let is_new = |pod: &Pod| !old.iter().any(|gone| gone.name() == pod.name());
-            let ready = pods.iter().filter(|pod| is_new(pod) && is_ready(pod)).count();
-            if ready == old.len() { Ok(()) } else { bail!("{ready} of {} are ready", old.len()) }
         })
         .await
     }

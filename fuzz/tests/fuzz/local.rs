@@ -36,7 +36,7 @@ fn frames() {
 fn dns_queries() {
     let mut query = vec![0x12, 0x34, 0x01, 0x00, 0, 1, 0, 0, 0, 0, 0, 0];
     query.extend(b"\x03web\x04shop\x00\x00\x01\x00\x01");
-    fuzz::run("dns_queries", &[&query], |bytes| drop(ztunnel::foreign::dns_query(bytes)));
+    fuzz::run("dns_queries", &[&query], ztunnel::foreign::dns_query);
 }
 
 #[test]
