@@ -35,7 +35,7 @@ enum Command {
     Apiserver(apiserver::Args),
     /// Role: the control plane
     #[command(alias = "discovery")]
-    Control(control::Args),
+    Control(Box<control::Args>),
     /// Role: node agent and CNI plugin
     Cni(cni::Args),
     /// Role: the node proxy
@@ -72,7 +72,7 @@ fn run() -> Outcome {
         Command::World(args) => onehost::world(args),
         Command::Demo(args) => demo::main(args),
         Command::Apiserver(args) => done(apiserver::main(args)),
-        Command::Control(args) => done(control::main(args)),
+        Command::Control(args) => done(control::main(*args)),
         Command::Cni(args) => done(cni::main(args)),
         Command::Ztunnel(args) => done(ztunnel::main(args)),
         Command::Host(args) => done(host::main(args)),
