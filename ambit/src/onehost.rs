@@ -1,6 +1,6 @@
 //! A whole mesh on this host: `ambit up`, `down` and `status`.
 //!
-//! `up` prepares credentials ([`pki`]), starts the [`world`] and installs the platform and the mesh through the API as
+//! `up` prepares credentials ([`pki`]), starts the [`mod@world`] and installs the platform and the mesh through the API as
 //! anyone else would ([`install`]). What it writes down about itself is in [`run_dir`].
 
 mod install;
