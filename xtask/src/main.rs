@@ -95,7 +95,12 @@ fn check(root: &Path, cargo: &Cargo) -> Result<()> {
     tidy::run(root, cargo)?;
     r#gen::run(root, true)?;
     cargo.run(&["clippy", "--workspace", "--all-targets", "--", "--deny", "warnings"])?;
-    cargo.with_env("RUSTDOCFLAGS", "--deny warnings").run(&["doc", "--workspace", "--no-deps"])
+    cargo.with_env("RUSTDOCFLAGS", "--deny warnings --allow rustdoc::private_intra_doc_links").run(&[
+        "doc",
+        "--workspace",
+        "--no-deps",
+        "--document-private-items",
+    ])
 }
 
 /// The targets are tests of the package `fuzz`; how long each runs is told by the environment.

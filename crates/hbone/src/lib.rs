@@ -1,6 +1,6 @@
 //! HBONE: TCP connections as HTTP/2 CONNECT streams (ztunnel.md §4).
 //!
-//! Both ends, over any byte stream that is already secure: [`Pool`] and [`connect_once`] open tunnels, [`serve`] accepts
+//! Both ends, over any byte stream that is already secure: [`Pool`] and [`connect_once`] open tunnels, [`serve()`] accepts
 //! them, [`TunnelStream`] is one connection within. Who may talk to whom, TLS and sockets are the caller's.
 //! INVARIANT: nothing outside this crate names `h2`; framing can be replaced behind this face.
 

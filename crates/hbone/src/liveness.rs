@@ -1,6 +1,6 @@
 //! Whether the peer is still there: any byte from it says so, and a PING is sent only after it has been silent.
 //!
-//! A PING that waits behind a full window must not end a busy tunnel, so only silence counts (ztunnel.md §4.4, [B]).
+//! A PING that waits behind a full window must not end a busy tunnel, so only silence counts (ztunnel.md §4.4).
 
 use h2::{Ping, PingPong};
 use std::{

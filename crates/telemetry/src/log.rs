@@ -1,6 +1,6 @@
 //! The log: one line per event, in the plain form that upstream's tools read or as JSON.
 //!
-//! Events come from `tracing`. A layer formats each into a line (see [`line`]) and hands it to a writer thread by a bounded
+//! Events come from `tracing`. A layer formats each into a line (see [`mod@line`]) and hands it to a writer thread by a bounded
 //! queue: when the queue is full the line is dropped and counted, and the writer says how many went missing. The level of
 //! each scope can be changed while running ([`Levels`]).
 

@@ -1,6 +1,6 @@
 //! The node role: makes pods part of the mesh.
 //!
-//! Two programs in one: the CNI [`plugin`] that the kubelet calls for each pod, which only asks; and the [`agent`] that
+//! Two programs in one: the CNI [`mod@plugin`] that the kubelet calls for each pod, which only asks; and the [`agent`] that
 //! answers. The agent decides which pods are in ([`enrolment`]), puts the rules into their network namespaces
 //! ([`rules`]), tells the node proxy about them ([`proxy`]), and says on the pod what it did. Rules and connections
 //! stand on their own: ending the agent changes nothing for pods that are in.

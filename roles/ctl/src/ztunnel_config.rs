@@ -108,7 +108,7 @@ enum View {
     Log {
         /// A ztunnel pod
         pod: Option<String>,
-        /// Levels to set, as [SCOPE:]LEVEL[,...]
+        /// Levels to set, as `[SCOPE:]LEVEL[,...]`
         #[arg(long)]
         level: Option<String>,
         /// Go back to the levels of the start

@@ -11,7 +11,7 @@ use super::duration::{self, latency};
 #[derive(Debug, Clone, clap::Args)]
 #[command(group(clap::ArgGroup::new("target").required(true).args(["url", "tcp"])))]
 pub(crate) struct Args {
-    /// HTTP address to ask, as in http://server.shop:8080/
+    /// HTTP address to ask, as in `http://server.shop:8080/`
     #[arg(long)]
     url: Option<http::Uri>,
     /// TCP echo to ask, as in server.shop:9000
