@@ -26,6 +26,7 @@ use std::{
 const MANAGER: &str = "ambit-demo";
 const SHOP: &str = "shop";
 const SERVER: &str = "http://server.shop:8080";
+const NEIGHBOUR: &str = "http://neighbour.shop:8080";
 const CLIENT_ID: &str = "spiffe://cluster.local/ns/shop/sa/client";
 const SERVER_ID: &str = "spiffe://cluster.local/ns/shop/sa/server";
 
@@ -60,6 +61,10 @@ impl Walk<'_> {
         for pod in &pods {
             let place = format!("{} on {}, address {}", pod.name(), pod.spec.node_name, pod.status.pod_ip);
             self.screen.fact("pod", &place);
+        }
+        // A pod that is ready is a moment away from being an endpoint on every node.
+        for url in [SERVER, NEIGHBOUR] {
+            until("the services to answer", async || answered(client, SHOP, url, true).await).await?;
         }
         let (ran, seen) = self.watched_request().await?;
         self.screen.check("answer", ran.success, ran.first_line());
@@ -145,7 +150,7 @@ impl Walk<'_> {
 
     async fn same_node(&mut self) -> Result<()> {
         self.screen.step("Same node: two pods of one node, the same identities and policies");
-        let ran = pods::request(self.client, SHOP, "client", "http://neighbour.shop:8080/same-node").await?;
+        let ran = pods::request(self.client, SHOP, "client", &format!("{NEIGHBOUR}/same-node")).await?;
         self.screen.check("answer", ran.success, ran.first_line());
         let client = self.client;
         let words = ["direction=\"inbound\"", "dst.service=\"neighbour.shop", CLIENT_ID];
