@@ -3,6 +3,7 @@
 use std::{
     io::{self, Write},
     sync::{
+        Arc,
         atomic::{AtomicU64, Ordering},
         mpsc::{Receiver, SyncSender, sync_channel},
     },
@@ -29,7 +30,11 @@ enum Message {
 
 /// Where formatted lines go; never blocks.
 #[derive(Debug, Clone)]
-pub(super) struct LineSender(SyncSender<Message>);
+pub(super) struct LineSender {
+    queue: SyncSender<Message>,
+    /// Dropped lines that the writer has not told of yet.
+    missing: Arc<AtomicU64>,
+}
 
 /// Waits, when dropped, until all queued lines are written.
 #[derive(Debug)]
@@ -37,13 +42,16 @@ pub struct Flush(SyncSender<Message>);
 
 pub(super) fn start(to: impl Write + Send + 'static) -> io::Result<(LineSender, Flush)> {
     let (sender, receiver) = sync_channel(QUEUE);
-    thread::Builder::new().name("log".to_owned()).spawn(move || write_lines(to, &receiver))?;
-    Ok((LineSender(sender.clone()), Flush(sender)))
+    let missing = Arc::new(AtomicU64::new(0));
+    let untold = Arc::clone(&missing);
+    thread::Builder::new().name("log".to_owned()).spawn(move || write_lines(to, &receiver, &untold))?;
+    Ok((LineSender { queue: sender.clone(), missing }, Flush(sender)))
 }
 
 impl LineSender {
     pub(super) fn send(&self, line: String) {
-        if self.0.try_send(Message::Line(line)).is_err() {
+        if self.queue.try_send(Message::Line(line)).is_err() {
+            self.missing.fetch_add(1, Ordering::Relaxed);
             DROPPED.fetch_add(1, Ordering::Relaxed);
         }
     }
@@ -59,8 +67,7 @@ impl Drop for Flush {
     }
 }
 
-fn write_lines(mut to: impl Write, lines: &Receiver<Message>) {
-    let mut told = 0;
+fn write_lines(mut to: impl Write, lines: &Receiver<Message>, untold: &AtomicU64) {
     while let Ok(first) = lines.recv() {
         let mut text = String::new();
         let mut flushed = Vec::new();
@@ -70,9 +77,8 @@ fn write_lines(mut to: impl Write, lines: &Receiver<Message>) {
                 Message::Flush(written) => flushed.push(written),
             }
         }
-        let missing = dropped() - told;
+        let missing = untold.swap(0, Ordering::Relaxed);
         if missing > 0 {
-            told += missing;
             text.push_str(&format!(
                 "{:.6}\twarn\tlog\tlines dropped because nobody reads fast enough\tcount={missing}\n",
                 jiff::Timestamp::now()
