@@ -4,7 +4,7 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::time::Duration;
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
@@ -111,34 +111,86 @@ pub async fn connect(
     options: &ConnectOptions,
     timeout: Duration,
 ) -> Result<TcpStream> {
-    let doing = || match ns {
-        Some(ns) => format!("connect to {destination} from {}", ns.id()),
-        None => format!("connect to {destination}"),
+    let outgoing = Outgoing {
+        v6: destination.is_ipv6(),
+        any_source: options.source.is_some(),
+        mark: options.mark,
+        keepalive: options.keepalive,
+        user_timeout: options.user_timeout,
     };
-    let socket = match ns {
-        Some(ns) => ns.run(|| outgoing(destination, options))?,
-        None => outgoing(destination, options),
-    };
-    let socket = socket.doing(doing)?;
+    let socket = outgoing.open(ns)?;
+    connect_prepared(socket, options.source, destination, timeout).await
+}
+
+/// A TCP socket that is to be connected later, by whoever holds it: everything that takes rights is done when it is made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Outgoing {
+    /// Its family.
+    pub v6: bool,
+    /// It may come from an address that is not this machine's (IP_TRANSPARENT).
+    pub any_source: bool,
+    /// The packet mark of everything sent.
+    pub mark: Option<u32>,
+    /// Keepalive probes; none when absent.
+    pub keepalive: Option<Keepalive>,
+    /// How long sent data may stay unacknowledged.
+    pub user_timeout: Option<Duration>,
+}
+
+impl Outgoing {
+    /// Makes the socket inside `ns`, or where this thread is.
+    pub fn open(&self, ns: Option<&NetNs>) -> Result<OwnedFd> {
+        let opened = match ns {
+            Some(ns) => ns.run(|| self.make())?,
+            None => self.make(),
+        };
+        opened.map(Into::into).doing(|| match ns {
+            Some(ns) => format!("make a socket in {}", ns.id()),
+            None => "make a socket".to_owned(),
+        })
+    }
+
+    fn make(&self) -> io::Result<Socket> {
+        let domain = if self.v6 { Domain::IPV6 } else { Domain::IPV4 };
+        let socket = Socket::new(domain, Type::STREAM, Some(Protocol::TCP))?;
+        socket.set_nonblocking(true)?;
+        if let Some(mark) = self.mark {
+            socket.set_mark(mark)?;
+        }
+        if self.any_source {
+            set_transparent(&socket, self.v6)?;
+            if self.v6 {
+                socket.set_freebind_v6(true)?
+            } else {
+                socket.set_freebind_v4(true)?
+            }
+            // The port is chosen at connect, when the whole four-tuple is known: 28 000 connections to one place, not in all.
+            set_option(&socket, libc::SOL_IP, libc::IP_BIND_ADDRESS_NO_PORT, 1)?;
+        }
+        tune(&socket, self.keepalive, self.user_timeout)?;
+        Ok(socket)
+    }
+}
+
+/// Connects a socket of [`Outgoing`] to `destination`, as `source` if that is given, giving up after `timeout`.
+pub async fn connect_prepared(
+    socket: OwnedFd,
+    source: Option<IpAddr>,
+    destination: SocketAddr,
+    timeout: Duration,
+) -> Result<TcpStream> {
+    let doing = || format!("connect to {destination}");
+    let socket = Socket::from(socket);
+    if let Some(source) = source {
+        socket.bind(&SocketAddr::new(source, 0).into()).doing(doing)?;
+    }
+    let socket = TcpSocket::from_std_stream(socket.into());
     match tokio::time::timeout(timeout, socket.connect(destination)).await {
         Ok(connected) => connected.doing(doing),
         Err(_) => {
             Err(Error::new(doing(), io::Error::new(io::ErrorKind::TimedOut, format!("no answer in {timeout:?}"))))
         }
     }
-}
-
-fn outgoing(destination: SocketAddr, options: &ConnectOptions) -> io::Result<TcpSocket> {
-    let socket = Socket::new(Domain::for_address(destination), Type::STREAM, Some(Protocol::TCP))?;
-    socket.set_nonblocking(true)?;
-    if let Some(mark) = options.mark {
-        socket.set_mark(mark)?;
-    }
-    tune(&socket, options.keepalive, options.user_timeout)?;
-    if let Some(source) = options.source {
-        bind_source(&socket, source)?;
-    }
-    Ok(TcpSocket::from_std_stream(socket.into()))
 }
 
 /// Sends small writes at once, and probes idle connections: for connections accepted as well as made.
@@ -153,17 +205,6 @@ pub fn tune<S: AsFd>(stream: &S, keepalive: Option<Keepalive>, user_timeout: Opt
         Some(limit) => socket.set_tcp_user_timeout(Some(limit)),
         None => Ok(()),
     }
-}
-
-fn bind_source(socket: &Socket, source: IpAddr) -> io::Result<()> {
-    set_transparent(socket, source.is_ipv6())?;
-    match source {
-        IpAddr::V4(_) => socket.set_freebind_v4(true)?,
-        IpAddr::V6(_) => socket.set_freebind_v6(true)?,
-    }
-    // The port is chosen at connect, when the whole four-tuple is known: 28 000 connections to one place, not in all.
-    set_option(socket, libc::SOL_IP, libc::IP_BIND_ADDRESS_NO_PORT, 1)?;
-    socket.bind(&SocketAddr::new(source, 0).into())
 }
 
 fn set_transparent(socket: &Socket, v6: bool) -> io::Result<()> {

@@ -4,8 +4,9 @@ mod dump;
 mod dump_config;
 mod dump_mesh;
 
-use crate::{inpod::SharedRoster, pod::Starter, proxy::Proxy};
+use crate::{pod::Starter, proxy::Proxy};
 use ::http::{Method, StatusCode, header};
+use inpod::agent::SharedRoster;
 use runtime::{
     Shutdown,
     http::{self, Request, Response},

@@ -1,15 +1,13 @@
 //! Certificates of this node's workloads: where they come from, and which are kept ahead of need.
 
-use crate::{
-    config::{CertificateConfig, Config, ControlConfig},
-    state::WorkloadInfo,
-};
+use crate::config::{CertificateConfig, Config, ControlConfig};
 use identity::{
     CaClient, CertificateSource, Certificates,
     grpc::{self, Channel, ChannelError, ChannelOptions, RootSource, TokenSource},
     revocation::Revocations,
     tls::TlsSettings,
 };
+use inpod::WorkloadInfo;
 use model::{Identity, Mesh, Str, TunnelProtocol, Workload};
 use runtime::{BoxError, clock::Clock};
 use std::{collections::HashSet, path::Path, sync::Arc};

@@ -12,6 +12,7 @@ mod threads;
 pub use environment::{ConfigError, Environment};
 pub use reference::{Support, VARIABLES, Variable};
 
+use inpod::{Capture, SocketConfig};
 use mesh_config::ProxyConfig;
 use model::{Str, well_known};
 use sections::{sockets, termination_deadline, tunnels, worker_threads};
@@ -160,33 +161,16 @@ pub struct TunnelConfig {
     pub unused_release: Duration,
 }
 
-/// Sockets in the pods.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SocketConfig {
-    /// Mark of every packet.
-    pub mark: u32,
-    /// Listeners may overlap with another proxy's.
-    pub port_reuse: bool,
-    /// Keep the client's address towards the application; `None`: if possible.
-    pub original_source: Option<bool>,
-    /// Listeners are made for IPv6 too.
-    pub ipv6: bool,
-    /// TCP keepalive.
-    pub keepalive: bool,
-    /// Idle time before the first probe.
-    pub keepalive_time: Duration,
-    /// Time between probes.
-    pub keepalive_interval: Duration,
-    /// Probes before giving up.
-    pub keepalive_retries: u32,
-    /// Unacknowledged data closes the connection after the keepalive's whole time.
-    pub user_timeout: bool,
-}
-
 impl Config {
     /// Ports in a pod that must never be a destination of the proxy itself.
     pub fn illegal_ports(&self) -> [u16; 3] {
         [well_known::INBOUND_PLAINTEXT_PORT, well_known::HBONE_PORT, well_known::OUTBOUND_PORT]
+    }
+
+    /// What of a pod is captured.
+    pub fn capture(&self) -> Capture {
+        let connections = self.proxy.then_some(self.worker_threads);
+        Capture { connections, dns: self.dns.enabled.then_some(self.dns.port) }
     }
 
     /// Reads everything; the first value that means nothing stops the start.

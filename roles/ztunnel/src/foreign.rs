@@ -1,6 +1,6 @@
 //! Every parser of bytes that strangers write, each as a function that takes them and never fails but by its answer.
 
-use crate::{dns, inpod, state};
+use crate::{dns, state};
 use model::Mesh;
 
 /// A DNS query, answered over an empty mesh.
@@ -10,7 +10,7 @@ pub fn dns_query(bytes: &[u8]) {
 
 /// A message of the node agent with this many descriptors; whether it was understood.
 pub fn zds_message(bytes: &[u8], descriptors: usize) -> bool {
-    inpod::try_message(bytes, descriptors)
+    inpod::message::decode(bytes, vec![(); descriptors]).is_ok()
 }
 
 /// A document of local resources; whether it was understood.

@@ -13,7 +13,6 @@ mod dialer;
 mod dns;
 mod flow;
 mod inbound;
-mod inpod;
 mod listener;
 mod node;
 mod observe;

@@ -2,7 +2,7 @@
 
 use crate::{flow, pod::Shard};
 use futures_util::FutureExt;
-use linux::socket::{self, Keepalive};
+use linux::socket;
 use model::Reason;
 use runtime::task;
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
@@ -96,11 +96,5 @@ pub(crate) fn local_address(stream: &TcpStream) -> SocketAddr {
 }
 
 fn tune(shard: &Shard, stream: &TcpStream) -> io::Result<()> {
-    let sockets = &shard.pod.proxy.config.sockets;
-    let keepalive = sockets.keepalive.then_some(Keepalive {
-        time: sockets.keepalive_time,
-        interval: sockets.keepalive_interval,
-        retries: sockets.keepalive_retries,
-    });
-    socket::tune(stream, keepalive, None)
+    socket::tune(stream, shard.pod.proxy.config.sockets.probes(), None)
 }

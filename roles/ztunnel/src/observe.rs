@@ -1,6 +1,6 @@
 //! What the proxy counts besides traffic: the configuration stream and the pods that are served.
 
-use crate::inpod::Census;
+use inpod::roster::Census;
 use telemetry::metrics::proxy::{Workloads, Xds};
 use xds::client::Event;
 

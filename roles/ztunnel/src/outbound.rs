@@ -142,7 +142,7 @@ async fn carry(
 ) -> Reason {
     let proxy = &shard.pod.proxy;
     match &planned.route.tunnel {
-        Tunnel::Plain => match dialer::connect(&shard.pod.namespace, proxy, planned.hop, None).await {
+        Tunnel::Plain => match shard.pod.sockets.connect(planned.hop, None).await {
             Ok(mut server) => session.relay(client, &mut server).await,
             Err(error) => refuse(client, Reason::ConnectFailed(error.to_string())),
         },

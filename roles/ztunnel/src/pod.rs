@@ -1,29 +1,23 @@
 //! One pod's proxy: its sockets in the pod's network namespace, and one shard of it on every data-plane thread.
 //!
 //! Each thread has listening sockets of its own on the pod's ports (SO_REUSEPORT: the kernel spreads connections), so that a
-//! connection, its tunnel and its pool stay on the thread that accepted it. Opening sockets is all that needs privilege here:
-//! it is kept in [`sockets`], apart from what serves them.
+//! connection, its tunnel and its pool stay on the thread that accepted it. Where the sockets come from is `inpod`'s.
 
-pub(crate) mod sockets;
-
-use crate::{
-    connections::Connections,
-    dialer::Dialer,
-    dns, inbound,
-    inpod::{Proxies, Stop},
-    listener, outbound, policy,
-    proxy::Proxy,
-    state::WorkloadInfo,
-};
+use crate::{connections::Connections, dialer::Dialer, dns, inbound, listener, outbound, policy, proxy::Proxy};
 use hbone::{Pool, PoolOptions, Windows};
+use inpod::{Listener, Port, Proxies, Sockets, Stop, WorkloadInfo, listeners};
 use linux::netns::NetNs;
 use model::{Reason, Str};
 use runtime::{drain, task, workers::Workers};
-use std::sync::{Arc, OnceLock};
+use std::{
+    collections::HashMap,
+    io,
+    os::fd::OwnedFd,
+    sync::{Arc, OnceLock},
+};
 use telemetry::access::Direction;
 use tokio::{
     net::{TcpListener, UdpSocket},
-    runtime::Handle,
     sync::Semaphore,
     task::JoinSet,
 };
@@ -38,8 +32,8 @@ const MAX_HANDSHAKES: usize = 256;
 pub(crate) struct Pod {
     /// Who it is.
     pub info: WorkloadInfo,
-    /// Where its sockets live.
-    pub namespace: NetNs,
+    /// Where its sockets come from.
+    pub sockets: Arc<Sockets>,
     /// Everything that is shared by all pods.
     pub proxy: Arc<Proxy>,
     /// When to stop accepting, and when to cut.
@@ -100,35 +94,57 @@ impl Starter {
         std::mem::take(&mut self.ending)
     }
 
-    /// Puts one shard on one thread.
-    fn place(pod: &Arc<Pod>, handle: &Handle, sockets: sockets::Listeners) -> std::io::Result<Arc<Connections>> {
-        // Sockets register with, and tasks are spawned on, the runtime that is entered.
-        let _on_thread = handle.enter();
-        let connections = Arc::new(Connections::default());
-        let config = &pod.proxy.config;
-        let shard = Arc::new(Shard {
-            pod: pod.clone(),
-            connections: connections.clone(),
-            pool: Pool::new(Dialer::new(pod), pool_options(config)),
-            room: Arc::new(Semaphore::new(MAX_CONNECTIONS)),
-            handshakes: Semaphore::new(MAX_HANDSHAKES),
-        });
-        let sockets::Listeners { outbound, plaintext, tunnels } = sockets;
-        let (outbound, plaintext) = (TcpListener::from_std(outbound)?, TcpListener::from_std(plaintext)?);
-        let tunnels = TcpListener::from_std(tunnels)?;
-        task::spawn("outbound", listener::serve(shard.clone(), outbound, Direction::Outbound, outbound::handle));
-        task::spawn("passthrough", listener::serve(shard.clone(), plaintext, Direction::Inbound, inbound::passthrough));
-        task::spawn("inbound", listener::serve(shard.clone(), tunnels, Direction::Inbound, inbound::tunnels));
-        task::spawn("policy", policy::enforce(Arc::downgrade(&shard), pod.proxy.state.clone()));
-        Ok(connections)
+    /// One shard for each of the first `count` threads.
+    fn shards(&self, pod: &Arc<Pod>, count: usize) -> Vec<Arc<Shard>> {
+        let shard = |index| {
+            let _on_thread = self.workers.handle(index).enter();
+            let shard = Arc::new(Shard {
+                pod: pod.clone(),
+                connections: Arc::default(),
+                pool: Pool::new(Dialer::new(pod), pool_options(&pod.proxy.config)),
+                room: Arc::new(Semaphore::new(MAX_CONNECTIONS)),
+                handshakes: Semaphore::new(MAX_HANDSHAKES),
+            });
+            task::spawn("policy", policy::enforce(Arc::downgrade(&shard), pod.proxy.state.clone()));
+            shard
+        };
+        (0..count).map(shard).collect()
     }
 
-    fn place_dns(pod: &Arc<Pod>, handle: &Handle, sockets: Vec<sockets::DnsSockets>) -> std::io::Result<()> {
-        let _on_thread = handle.enter();
-        for sockets::DnsSockets { udp, tcp } in sockets {
-            let (udp, tcp) = (UdpSocket::from_std(udp)?, TcpListener::from_std(tcp)?);
-            task::spawn("dns udp", dns::server::serve_udp(pod.clone(), udp));
-            task::spawn("dns tcp", dns::server::serve_tcp(pod.clone(), tcp));
+    /// Serves every listener: those of connections on one thread after the other, all of DNS on one.
+    fn serve(&self, pod: &Arc<Pod>, shards: &[Arc<Shard>], opened: Vec<Listener>) -> io::Result<()> {
+        let dns = self.workers.next_handle().clone();
+        let mut placed: HashMap<Port, usize> = HashMap::new();
+        for Listener { port, socket } in opened {
+            let turn = placed.entry(port).or_default();
+            let index = *turn % shards.len().max(1);
+            *turn += 1;
+            let capturing = !matches!(port, Port::DnsUdp | Port::DnsTcp);
+            // Sockets register with, and tasks are spawned on, the runtime that is entered.
+            let _on_thread = if capturing { self.workers.handle(index).enter() } else { dns.enter() };
+            let accept = |socket: OwnedFd| TcpListener::from_std(socket.into());
+            match (port, shards.get(index).cloned()) {
+                (Port::Outbound, Some(shard)) => {
+                    let served = listener::serve(shard, accept(socket)?, Direction::Outbound, outbound::handle);
+                    task::spawn("outbound", served);
+                }
+                (Port::Plaintext, Some(shard)) => {
+                    let served = listener::serve(shard, accept(socket)?, Direction::Inbound, inbound::passthrough);
+                    task::spawn("passthrough", served);
+                }
+                (Port::Tunnels, Some(shard)) => {
+                    let served = listener::serve(shard, accept(socket)?, Direction::Inbound, inbound::tunnels);
+                    task::spawn("inbound", served);
+                }
+                (Port::DnsUdp, _) => {
+                    let socket = UdpSocket::from_std(socket.into())?;
+                    task::spawn("dns udp", dns::server::serve_udp(pod.clone(), socket));
+                }
+                (Port::DnsTcp, _) => {
+                    task::spawn("dns tcp", dns::server::serve_tcp(pod.clone(), accept(socket)?));
+                }
+                (Port::Outbound | Port::Plaintext | Port::Tunnels, None) => {}
+            }
         }
         Ok(())
     }
@@ -159,25 +175,23 @@ impl Proxies for Starter {
 
     fn start(&mut self, uid: &Str, info: &WorkloadInfo, namespace: &NetNs) -> Result<Running, String> {
         let config = &self.proxy.config;
-        let opened = sockets::open(namespace, config, self.workers.count()).map_err(|error| error.to_string())?;
+        let opened =
+            listeners::open(namespace, &config.sockets, &config.capture()).map_err(|error| error.to_string())?;
         let (drain, watch) = drain::Drain::new();
         let ending = Arc::new(OnceLock::new());
         let pod = Arc::new(Pod {
             info: info.clone(),
-            namespace: namespace.clone(),
+            sockets: Arc::new(Sockets::own(namespace.clone(), config.sockets.clone())),
             proxy: self.proxy.clone(),
             drain: watch,
             original_source: opened.original_source,
             ending: ending.clone(),
         });
-        let mut shards = Vec::new();
-        let first = self.workers.next_handle().clone();
-        for (index, listeners) in opened.listeners.into_iter().enumerate() {
-            let placed = Self::place(&pod, self.workers.handle(index), listeners);
-            shards.push(placed.map_err(|error| format!("serving the pod's sockets: {error}"))?);
-        }
-        Self::place_dns(&pod, &first, opened.dns).map_err(|error| format!("serving DNS in the pod: {error}"))?;
-        self.proxy.pods.lock().insert(uid.clone(), (info.clone(), shards));
+        let sets = opened.listeners.iter().filter(|listener| listener.port == Port::Outbound).count();
+        let shards = self.shards(&pod, sets.min(self.workers.count()));
+        self.serve(&pod, &shards, opened.listeners).map_err(|error| format!("serving the pod's sockets: {error}"))?;
+        let connections = shards.iter().map(|shard| shard.connections.clone()).collect();
+        self.proxy.pods.lock().insert(uid.clone(), (info.clone(), connections));
         tracing::info!(%uid, name = %info.name, namespace = %info.namespace, "pod is served");
         Ok(Running { uid: uid.clone(), drain, ending })
     }

@@ -6,9 +6,10 @@
 use crate::{
     connections::Judged,
     pod::Shard,
-    state::{ARRIVAL_TIMEOUT, State, WorkloadInfo},
+    state::{ARRIVAL_TIMEOUT, State},
 };
 use authz::{Denial, Verdict};
+use inpod::WorkloadInfo;
 use model::{Mesh, Reason, Workload};
 use std::sync::{Arc, Weak};
 use tokio::time::{self, Instant};

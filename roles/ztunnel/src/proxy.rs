@@ -1,11 +1,8 @@
 //! What every pod and every connection shares.
 
-use crate::{
-    config::Config,
-    connections::Connections,
-    state::{State, WorkloadInfo},
-};
+use crate::{config::Config, connections::Connections, state::State};
 use identity::{Certificates, revocation::Revocations};
+use inpod::WorkloadInfo;
 use model::Str;
 use parking_lot::Mutex;
 use std::{collections::BTreeMap, sync::Arc};

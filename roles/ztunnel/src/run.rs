@@ -8,15 +8,17 @@ use crate::{
     admin::{self, Admin},
     certificates::{self, Prefetch},
     config::{Config, LocalXds},
-    dns,
-    inpod::{self, Roster, SharedRoster, Stop},
-    node,
+    dns, node,
     observe::{PodCounter, XdsObserver},
     pod::Starter,
     proxy::Proxy,
     state::{self, State, XdsSink},
 };
 use identity::{CertificateSource, Certificates, revocation::Revocations};
+use inpod::{
+    Roster, Stop,
+    agent::{self, SharedRoster},
+};
 use linux::{
     netns::NetNs,
     socket::{self, ListenOptions},
@@ -224,13 +226,13 @@ async fn serve_pods(
     mut synchronised: tokio::sync::watch::Receiver<bool>,
     watch: drain::Watch,
 ) -> Result<(), BoxError> {
-    let block = ready.block(inpod::READINESS);
+    let block = ready.block(agent::READINESS);
     // The sender may be gone when there is no control plane; the value stays.
     if synchronised.wait_for(|synchronised| *synchronised).await.is_err() && !*synchronised.borrow() {
         return Err("the stream to the control plane ended for good".into());
     }
     tracing::info!(agent = %proxy.config.inpod_uds.display(), port = well_known::HBONE_PORT, "the mesh is known, serving pods");
-    inpod::run(&proxy.config.inpod_uds, roster, ready, block, watch).await?;
+    agent::run(&proxy.config.inpod_uds, roster, ready, block, watch).await?;
     Ok(())
 }
 

@@ -10,6 +10,7 @@ pub(crate) use apply::XdsSink;
 pub(crate) use local::{read as read_local, read_file as read_local_file};
 
 use arc_swap::ArcSwap;
+use inpod::WorkloadInfo;
 use model::{Change, Mesh, Str, Workload};
 use parking_lot::Mutex;
 use std::{sync::Arc, time::Duration};
@@ -28,17 +29,6 @@ pub(crate) struct State {
     /// Counts changes that may alter a verdict: of policies, and of local workloads.
     verdicts: watch::Sender<u64>,
     node: Option<Str>,
-}
-
-/// A pod as the node agent describes it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct WorkloadInfo {
-    /// Pod name.
-    pub name: Str,
-    /// Kubernetes namespace.
-    pub namespace: Str,
-    /// Service account.
-    pub service_account: Str,
 }
 
 impl State {

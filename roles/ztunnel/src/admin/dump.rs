@@ -1,9 +1,10 @@
 //! The whole dump: the mesh, the settings, certificates, pods with their connections (ztunnel.md §12.3).
 
 use super::{dump_config, dump_mesh};
-use crate::{connections::Shown, proxy::Proxy, state::WorkloadInfo};
+use crate::{connections::Shown, proxy::Proxy};
 use base64::{Engine, prelude::BASE64_STANDARD};
 use identity::{CertificateInfo, CertificateState, Certificates};
+use inpod::WorkloadInfo;
 use jiff::Timestamp;
 use model::Str;
 use serde_json::{Map, Value, json};

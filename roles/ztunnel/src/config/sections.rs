@@ -1,6 +1,7 @@
 //! Groups of variables that belong together: tunnels, sockets, threads, the time to drain.
 
-use super::{ConfigError, Environment, ProxyConfig, SocketConfig, TunnelConfig, conflict, threads};
+use super::{ConfigError, Environment, ProxyConfig, TunnelConfig, conflict, threads};
+use inpod::SocketConfig;
 use model::well_known;
 use std::time::Duration;
 

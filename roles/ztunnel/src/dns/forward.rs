@@ -2,12 +2,10 @@
 //! under another id; the answer comes back as it is.
 
 use super::server::Protocol;
-use crate::{dialer, pod::Pod};
-use linux::socket::{self, ListenOptions};
+use crate::pod::Pod;
 use std::{io, net::SocketAddr, time::Duration};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::UdpSocket,
     time::{self, Instant},
 };
 
@@ -66,11 +64,7 @@ pub(super) async fn ask(
 }
 
 async fn ask_udp(pod: &Pod, server: SocketAddr, query: &[u8]) -> io::Result<Vec<u8>> {
-    let options =
-        ListenOptions { mark: Some(pod.proxy.config.sockets.mark), dual_stack: false, ..ListenOptions::default() };
-    let any: SocketAddr = if server.is_ipv4() { ([0; 4], 0).into() } else { ([0u16; 8], 0).into() };
-    let socket = socket::bind_udp(&pod.namespace, any, &options).map_err(io::Error::other)?;
-    let socket = UdpSocket::from_std(socket)?;
+    let socket = pod.sockets.udp(server.is_ipv6()).await.map_err(io::Error::other)?;
     // Connected, so that the kernel drops what comes from elsewhere.
     socket.connect(server).await?;
     let id: u16 = rand::random();
@@ -85,7 +79,7 @@ async fn ask_udp(pod: &Pod, server: SocketAddr, query: &[u8]) -> io::Result<Vec<
 }
 
 async fn ask_tcp(pod: &Pod, server: SocketAddr, query: &[u8]) -> io::Result<Vec<u8>> {
-    let connected = dialer::connect(&pod.namespace, &pod.proxy, server, None).await;
+    let connected = pod.sockets.connect(server, None).await;
     let mut stream = connected.map_err(io::Error::other)?;
     let id: u16 = rand::random();
     let length = u16::try_from(query.len()).map_err(io::Error::other)?;

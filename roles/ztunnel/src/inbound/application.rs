@@ -1,6 +1,6 @@
 //! The last leg: a socket to the application, from the client's own address where that is possible.
 
-use crate::{dialer, pod::Pod};
+use crate::pod::Pod;
 use model::Reason;
 use std::{io, net::SocketAddr};
 use tokio::net::TcpStream;
@@ -15,12 +15,12 @@ pub(super) async fn connect(pod: &Pod, client: SocketAddr, application: SocketAd
         && !client.ip().is_loopback();
     let failed = |error: linux::Error| Reason::ConnectFailed(error.to_string());
     if !keep {
-        return dialer::connect(&pod.namespace, &pod.proxy, application, None).await.map_err(failed);
+        return pod.sockets.connect(application, None).await.map_err(failed);
     }
-    match dialer::connect(&pod.namespace, &pod.proxy, application, Some(client.ip())).await {
+    match pod.sockets.connect(application, Some(client.ip())).await {
         Err(error) if cannot_keep(&error) && pod.proxy.config.sockets.original_source.is_none() => {
             tracing::warn!(%client, "the application will not see the client's address: {error}");
-            dialer::connect(&pod.namespace, &pod.proxy, application, None).await.map_err(failed)
+            pod.sockets.connect(application, None).await.map_err(failed)
         }
         outcome => outcome.map_err(failed),
     }

@@ -1,19 +1,19 @@
 //! ZDS on the wire: one protobuf message per datagram, a descriptor with an Add and with nothing else
 //! (ztunnel.md §2.4, §5.1). Pure over the descriptor's type, so that any bytes can be tried.
 
-use crate::state::WorkloadInfo;
+use crate::WorkloadInfo;
 use model::Str;
 use prost::Message;
 use proto::zds::{self, workload_request::Payload, workload_response};
 
 /// Bytes of the largest message that is read; upstream's agent stays under 1,024.
-pub(super) const MAX_MESSAGE: usize = 16 * 1024;
+pub const MAX_MESSAGE: usize = 16 * 1024;
 /// Longest name in a message: Kubernetes allows 253.
 const MAX_NAME: usize = 512;
 
 /// What the agent asks for. `F` is a descriptor.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Request<F> {
+pub enum Request<F> {
     /// Serve this pod.
     Add {
         /// The agent's key for it.
@@ -39,7 +39,7 @@ pub(crate) enum Request<F> {
 
 /// Why a message is not answered with success.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum MessageError {
+pub enum MessageError {
     /// It cannot be read; the conversation starts anew.
     #[error("{0}")]
     Unreadable(String),
@@ -49,18 +49,18 @@ pub(crate) enum MessageError {
 }
 
 /// The first message, from the proxy.
-pub(super) fn hello() -> Vec<u8> {
+pub fn hello() -> Vec<u8> {
     zds::ZdsHello { version: zds::Version::V1 as i32 }.encode_to_vec()
 }
 
 /// The answer to every request; an empty error is success.
-pub(super) fn ack(error: &str) -> Vec<u8> {
+pub fn ack(error: &str) -> Vec<u8> {
     let ack = zds::Ack { error: error.to_owned() };
     zds::WorkloadResponse { payload: Some(workload_response::Payload::Ack(ack)) }.encode_to_vec()
 }
 
 /// Reads one datagram with the descriptors that came along.
-pub(super) fn decode<F>(bytes: &[u8], descriptors: Vec<F>) -> Result<Request<F>, MessageError> {
+pub fn decode<F>(bytes: &[u8], descriptors: Vec<F>) -> Result<Request<F>, MessageError> {
     let unreadable = |what: &str| MessageError::Unreadable(what.to_owned());
     if descriptors.len() > 1 {
         return Err(MessageError::Unreadable(format!("{} descriptors came with one message", descriptors.len())));

@@ -3,13 +3,13 @@
 //! Proxies live longer than conversations: when the agent goes, they stay; the next conversation names every pod anew,
 //! and whatever it does not name is drained at its snapshot's end. Starting and stopping is done by [`Proxies`].
 
-use super::message::{MessageError, Request};
-use crate::state::WorkloadInfo;
+use crate::WorkloadInfo;
+use crate::message::{MessageError, Request};
 use model::Str;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Starts and stops the proxy of a pod.
-pub(crate) trait Proxies {
+pub trait Proxies {
     /// A pod's network namespace; equal ones are the same.
     type Namespace: PartialEq;
     /// A running proxy.
@@ -24,7 +24,7 @@ pub(crate) trait Proxies {
 
 /// What happens to open connections when a proxy stops.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Stop {
+pub enum Stop {
     /// They may end by themselves.
     Drain,
     /// They are cut.
@@ -45,7 +45,7 @@ struct Pending<P: Proxies> {
 }
 
 /// Everything about pods; connections to the agent come and go.
-pub(crate) struct Roster<P: Proxies> {
+pub struct Roster<P: Proxies> {
     proxies: P,
     served: BTreeMap<Str, Served<P>>,
     pending: BTreeMap<Str, Pending<P>>,
@@ -66,7 +66,7 @@ impl<P: Proxies> std::fmt::Debug for Roster<P> {
 
 /// How many pods are in which state, for metrics.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(crate) struct Census {
+pub struct Census {
     /// Served.
     pub active: usize,
     /// To be tried again.
@@ -79,7 +79,7 @@ pub(crate) struct Census {
 
 impl<P: Proxies> Roster<P> {
     /// Nothing served yet.
-    pub(crate) fn new(proxies: P) -> Self {
+    pub fn new(proxies: P) -> Self {
         Self {
             proxies,
             served: BTreeMap::new(),
@@ -91,34 +91,34 @@ impl<P: Proxies> Roster<P> {
     }
 
     /// A new conversation begins: its snapshot has named nothing yet.
-    pub(crate) fn connected(&mut self) {
+    pub fn connected(&mut self) {
         self.named = Some(BTreeSet::new());
         self.pending.clear();
     }
 
     /// The snapshot has come and everything in it is served.
-    pub(crate) fn is_ready(&self) -> bool {
+    pub fn is_ready(&self) -> bool {
         self.named.is_none() && self.pending.is_empty()
     }
 
     /// What starts and stops proxies.
-    pub(crate) fn proxies(&mut self) -> &mut P {
+    pub fn proxies(&mut self) -> &mut P {
         &mut self.proxies
     }
 
     /// Counts for metrics.
-    pub(crate) fn census(&self) -> Census {
+    pub fn census(&self) -> Census {
         let (active, pending) = (self.served.len(), self.pending.len());
         Census { active, pending, started: self.started, stopped: self.stopped }
     }
 
     /// Uids of pods that are still to be started, with who they are, for the dump.
-    pub(crate) fn pending(&self) -> impl Iterator<Item = (&Str, &WorkloadInfo)> {
+    pub fn pending(&self) -> impl Iterator<Item = (&Str, &WorkloadInfo)> {
         self.pending.iter().map(|(uid, pending)| (uid, &pending.info))
     }
 
     /// Does what one request asks for. The error is what the agent is told.
-    pub(crate) fn handle(&mut self, request: Request<P::Namespace>) -> Result<(), MessageError> {
+    pub fn handle(&mut self, request: Request<P::Namespace>) -> Result<(), MessageError> {
         match request {
             Request::Add { uid, info, namespace } => {
                 self.name(&uid);
@@ -140,7 +140,7 @@ impl<P: Proxies> Roster<P> {
     }
 
     /// Tries pods again that could not be served.
-    pub(crate) fn retry(&mut self) {
+    pub fn retry(&mut self) {
         for (uid, Pending { info, namespace }) in std::mem::take(&mut self.pending) {
             if let Err(error) = self.add(uid.clone(), info, namespace) {
                 tracing::warn!(%uid, "the pod still cannot be served: {error}");
@@ -149,7 +149,7 @@ impl<P: Proxies> Roster<P> {
     }
 
     /// Stops everything.
-    pub(crate) fn stop_all(&mut self, how: Stop) {
+    pub fn stop_all(&mut self, how: Stop) {
         self.pending.clear();
         for served in std::mem::take(&mut self.served).into_values() {
             self.stop(served.proxy, how);

@@ -1,7 +1,7 @@
 //! The conversation with the node agent: connect, say hello, answer one request after the other, and begin again
 //! whenever it breaks off (ztunnel.md §5.2, §5.3). What a request does is the [`Roster`]'s business.
 
-use super::{
+use crate::{
     message::{self, MAX_MESSAGE, MessageError},
     roster::{Proxies, Roster},
 };
@@ -17,7 +17,7 @@ use tokio::time;
 /// How often pods that cannot be served are tried again.
 const RETRY: Duration = Duration::from_secs(5);
 /// What readiness says is missing.
-pub(crate) const READINESS: &str = "workload proxy manager";
+pub const READINESS: &str = "workload proxy manager";
 
 /// Why a conversation ended.
 #[derive(Debug, thiserror::Error)]
@@ -33,13 +33,13 @@ enum Broken {
 /// The agent and the proxy do not speak the same protocol; going on would leave pods unserved without anybody knowing.
 #[derive(Debug, thiserror::Error)]
 #[error("the node agent broke the protocol ({0}); check that its version fits this proxy's")]
-pub(crate) struct ProtocolError(MessageError);
+pub struct ProtocolError(MessageError);
 
 /// The roster, shared with the dump.
-pub(crate) type SharedRoster<P> = Arc<parking_lot::Mutex<Roster<P>>>;
+pub type SharedRoster<P> = Arc<parking_lot::Mutex<Roster<P>>>;
 
 /// Talks to the agent at `path` until told to drain; `not_ready` holds until its snapshot is served.
-pub(crate) async fn run<P>(
+pub async fn run<P>(
     path: &Path,
     roster: SharedRoster<P>,
     ready: &Ready,
