@@ -39,6 +39,12 @@ enum Verb {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
     },
+    /// A real Kubernetes on this machine: up, down, kubectl, image
+    Cluster {
+        /// Handed to the lab as they are
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
     /// Write the code generated from .proto files
     Gen {
         /// Fail if what is committed is stale, write nothing
@@ -84,6 +90,10 @@ fn run(verb: Verb) -> Result<()> {
             // What is measured is the binary beside the benchmark.
             cargo.run(&["build", "--release", "--package", "ambit"])?;
             cargo.run(&[&["run", "--release", "--package", "bench", "--"], &*args].concat())
+        }
+        Verb::Cluster { args } => {
+            let args: Vec<_> = args.iter().map(String::as_str).collect();
+            cargo.run(&[&["run", "--quiet", "--package", "lab", "--"], &*args].concat())
         }
         Verb::Gen { check } => r#gen::run(&root, check),
     }

@@ -93,24 +93,7 @@ fn write_secret(path: &Path, text: &str) -> Result<()> {
 }
 
 fn kubeconfig(server: &str, ca: &str, credentials: &CertifiedKeyPem) -> String {
-    let data = |pem: &str| base64(pem.as_bytes());
-    let config = serde_json::json!({
-        "apiVersion": "v1",
-        "kind": "Config",
-        "clusters": [{"name": "ambit", "cluster": {"server": server, "certificate-authority-data": data(ca)}}],
-        "users": [{"name": "ambit", "user": {
-            "client-certificate-data": data(&credentials.chain),
-            "client-key-data": data(&credentials.key),
-        }}],
-        "contexts": [{"name": "ambit", "context": {"cluster": "ambit", "user": "ambit"}}],
-        "current-context": "ambit",
-    });
-    format!("{config:#}\n")
-}
-
-fn base64(bytes: &[u8]) -> String {
-    use base64::{Engine, prelude::BASE64_STANDARD};
-    BASE64_STANDARD.encode(bytes)
+    api::kubeconfig(server, ca, &credentials.chain, &credentials.key)
 }
 
 #[cfg(test)]

@@ -20,6 +20,7 @@ pub mod gateway;
 mod int_or_string;
 pub mod istio;
 mod json;
+mod kubeconfig;
 mod meta;
 pub mod quantity;
 pub mod rbac;
@@ -52,6 +53,7 @@ pub use istio::{
     WorkloadEntry, WorkloadGroup,
 };
 pub use json::prune_nulls;
+pub use kubeconfig::kubeconfig;
 pub use meta::{Condition, ListMeta, ObjectMeta, OwnerReference};
 pub use rbac::{ClusterRole, ClusterRoleBinding, PolicyRule, Role, RoleBinding, RoleRef, Subject};
 pub use resource::{ParseError, Resource, TypeMeta, object_name, type_meta};

@@ -81,6 +81,18 @@ pub fn proc(target: impl AsRef<Path>) -> Result<()> {
     mount(Some("proc"), target, Some("proc"), flags, NONE).doing(|| format!("mount /proc on {}", target.display()))
 }
 
+/// Mounts the devices of this process's network namespace at `target`.
+pub fn sysfs(target: impl AsRef<Path>) -> Result<()> {
+    let target = target.as_ref();
+    let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
+    mount(Some("sysfs"), target, Some("sysfs"), flags, NONE).doing(|| format!("mount sysfs on {}", target.display()))
+}
+
+/// Shares later mounts with namespaces that are made from this one, as container runtimes want it.
+pub fn make_shared() -> Result<()> {
+    mount(NONE, "/", NONE, MsFlags::MS_REC | MsFlags::MS_SHARED, NONE).doing(|| "make all mounts shared")
+}
+
 /// Whether the file system at `path` is a tmpfs.
 pub fn is_tmpfs(path: impl AsRef<Path>) -> Result<bool> {
     let path = path.as_ref();
