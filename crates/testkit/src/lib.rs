@@ -1,9 +1,10 @@
 //! For tests of the whole mesh: start the real binary, act on it as a user or as bad luck would, and see what is left of it.
 //!
 //! A [`World`] is one `ambit up`; [`Traces`] are what a machine shows of meshes, before and after; [`process`] finds the processes of one
-//! world and ends them; [`Canary`] looks for a text on the links between nodes.
+//! world and ends them; [`Canary`] looks for a text on the links between nodes. [`http2`] writes and reads HTTP/2 by the byte.
 
 mod canary;
+pub mod http2;
 pub mod process;
 mod traces;
 mod world;

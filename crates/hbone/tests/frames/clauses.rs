@@ -1,0 +1,42 @@
+//! Every row of the table, each over a connection of its own.
+
+use crate::server;
+use std::collections::BTreeSet;
+use testkit::http2::{
+    cases,
+    suite::{self, Codes},
+};
+
+/// What the `h2` crate lets pass; none of it reaches an application, or a header that anything is decided by.
+const LET_PASS: [&str; 6] = [
+    "3.4, PING before SETTINGS",
+    "3.4, WINDOW_UPDATE before SETTINGS",
+    "3.4, a request before SETTINGS",
+    "8.1, trailers with a pseudo-field",
+    "8.2.1, a value that begins with a space",
+    "8.2.1, a value that ends with a tab",
+];
+
+#[tokio::test(start_paused = true)]
+async fn every_clause_is_kept() {
+    let target = server::target();
+    let mut let_pass: BTreeSet<String> = LET_PASS.map(str::to_owned).into();
+    let mut wrong = Vec::new();
+    let rows = cases::all(&target);
+    for row in &rows {
+        let checked = suite::check(server::dial(), row, &target, Codes::Generic).await;
+        match (checked, let_pass.remove(&format!("{}, {}", row.clause, row.what))) {
+            (Ok(()), false) | (Err(_), true) => {}
+            (Ok(()), true) => wrong.push(format!("{}, {}: is refused by now", row.clause, row.what)),
+            (Err(error), false) => wrong.push(error.to_string()),
+        }
+    }
+    println!("{} rows", rows.len());
+    assert!(
+        wrong.is_empty() && let_pass.is_empty(),
+        "{} of {} are wrong:\n{}",
+        wrong.len(),
+        rows.len(),
+        wrong.join("\n")
+    );
+}
