@@ -2,6 +2,7 @@
 
 use crate::{AMBIT, SHOP, need_root, run};
 use anyhow::ensure;
+use serde_json::{Value, json};
 use std::{net::TcpListener, os::unix::process::CommandExt, process::Command};
 use testkit::{World, unique_name};
 
@@ -50,6 +51,46 @@ fn mesh_goes_on_beside_a_bad_policy() {
         world.apply(include_str!("../../manifests/demo/strict.yaml")).await?;
         world.answered("outside", "client", "http://server.shop:8080", false).await?;
         world.answered("shop", "client", "http://server.shop:8080", true).await?;
+        Ok(())
+    });
+}
+
+/// The security kinds with definitions that let everything pass, as an older version's may.
+fn lax_definitions() -> String {
+    let mut definitions = api::crds();
+    definitions.retain(|definition| definition["spec"]["group"] == "security.istio.io");
+    for version in definitions.iter_mut().flat_map(|it| it["spec"]["versions"].as_array_mut().unwrap()) {
+        let anything = json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true});
+        version["schema"] = json!({ "openAPIV3Schema": anything });
+    }
+    definitions.iter().map(Value::to_string).collect::<Vec<_>>().join("\n---\n")
+}
+
+#[test]
+fn mesh_keeps_out_by_a_policy_that_nobody_can_read() {
+    run(async {
+        let world = World::up(AMBIT).await?;
+        world.apply(SHOP).await?;
+        world.apply(&lax_definitions()).await?;
+        world.ready("shop", 3).await?;
+        world.enrol("shop", true).await?;
+        world.redirected("shop", true).await?;
+        let (server, neighbour) = ("http://server.shop:8080", "http://neighbour.shop:8080");
+        world.answered("shop", "client", server, true).await?;
+
+        // Never known before, and not readable: whom it selects is cut off, and nobody else.
+        let policy = |action: &str| {
+            format!(
+                "apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: {{name: broken, namespace: shop}}\n\
+                 spec: {{selector: {{matchLabels: {{app: server}}}}, action: {action}, rules: [{{}}]}}\n"
+            )
+        };
+        world.apply(&policy("ALOW")).await?;
+        world.answered("shop", "client", server, false).await?;
+        world.answered("shop", "client", neighbour, true).await?;
+        // It does not last longer than the mistake.
+        world.apply(&policy("ALLOW")).await?;
+        world.answered("shop", "client", server, true).await?;
         Ok(())
     });
 }

@@ -4,6 +4,7 @@ mod authorization_policy;
 mod entry;
 mod peer_authentication;
 mod reference;
+pub mod text;
 
 pub use authorization_policy::{
     Action, AuthorizationPolicy, AuthorizationPolicySpec, ExtensionProvider, Operation, Rule, RuleCondition, RuleFrom,

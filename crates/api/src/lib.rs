@@ -2,7 +2,8 @@
 //!
 //! Plain serde types with Kubernetes' field names: [`Resource`] says what a type is called on the wire,
 //! [`selector`] and [`quantity`] read its small languages, [`yaml`] its manifests, [`crd`] describes our own kinds to an
-//! API server and [`validate`] tells a writer what is wrong. No clock, no socket and no async:
+//! API server, [`validate`] tells a writer what is wrong and
+//! [`salvage`] keeps what is left of a broken policy. No clock, no socket and no async:
 //! talking to an API server is `cluster`'s work, being one is `apiserver`'s, and the meaning of a policy is `control`'s.
 //!
 //! Reading is tolerant (unknown fields are ignored, a `null` is an absent field), writing leaves out what is empty.
@@ -25,7 +26,9 @@ mod meta;
 pub mod quantity;
 pub mod rbac;
 mod resource;
+pub mod salvage;
 pub mod selector;
+mod shaped;
 mod time;
 pub mod validate;
 pub mod yaml;
@@ -58,4 +61,5 @@ pub use meta::{Condition, ListMeta, ObjectMeta, OwnerReference};
 pub use rbac::{ClusterRole, ClusterRoleBinding, PolicyRule, Role, RoleBinding, RoleRef, Subject};
 pub use resource::{ParseError, Resource, TypeMeta, object_name, type_meta};
 pub use selector::{LabelSelector, LabelSelectorRequirement, Selector};
+pub use shaped::read as read_part;
 pub use time::{MicroTime, Time};

@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use crate::json::prune_nulls;
 use crate::meta::{ObjectMeta, OwnerReference};
+use crate::shaped::Shaped;
 
 /// A kind of object that an API server keeps.
 pub trait Resource: Clone + Debug + Default + PartialEq + Serialize + DeserializeOwned + Send + Sync + 'static {
@@ -45,11 +46,15 @@ pub trait Resource: Clone + Debug + Default + PartialEq + Serialize + Deserializ
 
     /// Reads an object; `null` members count as absent and unknown ones are ignored.
     fn from_value(mut value: Value) -> Result<Self, ParseError> {
-        prune_nulls(&mut value);
-        let name = object_name(&value);
-        serde_path_to_error::deserialize(value).map_err(|error| ParseError {
+        Self::read(&mut value)
+    }
+
+    /// Like [`Self::from_value`], for those who still want the value when it cannot be read.
+    fn read(value: &mut Value) -> Result<Self, ParseError> {
+        prune_nulls(value);
+        serde_path_to_error::deserialize(Shaped(value)).map_err(|error| ParseError {
             kind: Self::KIND,
-            name,
+            name: object_name(value),
             path: error.path().to_string(),
             message: error.inner().to_string(),
         })

@@ -8,13 +8,12 @@ mod entry;
 mod peer_authentication;
 
 use std::fmt;
-use std::net::IpAddr;
 
 pub use authorization_policy::authorization_policy;
 pub use entry::{service_entry, workload_entry};
 pub use peer_authentication::peer_authentication;
 
-use crate::istio::{PolicyTargetReference, WorkloadSelector};
+use crate::istio::{PolicyTargetReference, WorkloadSelector, text};
 
 /// Something wrong with a field.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,20 +56,16 @@ impl Problems {
     }
 }
 
-/// An address or a range of addresses.
 fn not_a_cidr(text: &str) -> Option<String> {
-    let valid = text.parse::<IpAddr>().is_ok() || text.parse::<ipnet::IpNet>().is_ok();
-    (!valid).then(|| format!("{text:?} is neither an IP address nor a CIDR range"))
+    text::range(text).err()
 }
 
-/// A port number as text.
 fn not_a_port(text: &str) -> Option<String> {
-    let valid = text.parse::<u16>().is_ok_and(|port| port > 0);
-    (!valid).then(|| format!("{text:?} is not a port from 1 to 65535"))
+    text::port(text).err()
 }
 
-fn empty(text: &str) -> Option<String> {
-    text.is_empty().then(|| "must not be empty".to_owned())
+fn not_a_match(text: &str) -> Option<String> {
+    text::string(text).err()
 }
 
 /// A DNS name; `wildcard` allows a first label of `*`.

@@ -22,6 +22,8 @@ pub enum Change<T> {
     Deleted(Arc<T>),
     /// It cannot be read. If it was known before, that knowledge still stands.
     Rejected(Arc<Rejected>),
+    /// It is gone, and could never be read.
+    Withdrawn(ObjectKey),
     /// Everything that exists has been seen. Comes once.
     Synced,
 }
@@ -32,6 +34,7 @@ impl<T> Clone for Change<T> {
             Self::Applied(object) => Self::Applied(object.clone()),
             Self::Deleted(object) => Self::Deleted(object.clone()),
             Self::Rejected(rejected) => Self::Rejected(rejected.clone()),
+            Self::Withdrawn(key) => Self::Withdrawn(key.clone()),
             Self::Synced => Self::Synced,
         }
     }
@@ -83,7 +86,13 @@ pub(crate) struct Queue<T> {
 
 struct Pending<T> {
     order: VecDeque<Option<ObjectKey>>,
-    changes: HashMap<Option<ObjectKey>, Change<T>>,
+    changes: HashMap<Option<ObjectKey>, Unread<T>>,
+}
+
+/// What a follower has not read of one object: first what is known of it, then that it cannot be read any more.
+struct Unread<T> {
+    known: Option<Change<T>>,
+    rejected: Option<Arc<Rejected>>,
 }
 
 impl<T> Default for Queue<T> {
@@ -97,14 +106,13 @@ impl<T> Queue<T> {
     pub(crate) fn push(&self, key: Option<ObjectKey>, change: Change<T>) {
         let mut pending = self.pending.lock();
         let Pending { order, changes } = &mut *pending;
-        match (changes.get_mut(&key), change) {
-            // The follower has yet to hear of the knowledge that still stands.
-            (Some(Change::Applied(_)), Change::Rejected(_)) => {}
-            (Some(known), change) => *known = change,
-            (None, change) => {
-                changes.insert(key.clone(), change);
-                order.push_back(key);
-            }
+        let unread = changes.entry(key.clone()).or_insert_with(|| {
+            order.push_back(key);
+            Unread { known: None, rejected: None }
+        });
+        match change {
+            Change::Rejected(rejected) => unread.rejected = Some(rejected),
+            known => *unread = Unread { known: Some(known), rejected: None },
         }
         self.filled.notify_one();
     }
@@ -112,6 +120,12 @@ impl<T> Queue<T> {
     fn pop(&self) -> Option<Change<T>> {
         let mut pending = self.pending.lock();
         let key = pending.order.pop_front()?;
-        pending.changes.remove(&key)
+        let unread = pending.changes.remove(&key)?;
+        let Some(known) = unread.known else { return unread.rejected.map(Change::Rejected) };
+        if unread.rejected.is_some() {
+            pending.changes.insert(key.clone(), Unread { known: None, ..unread });
+            pending.order.push_front(key);
+        }
+        Some(known)
     }
 }

@@ -185,6 +185,21 @@ impl Client {
         self.patch_status(namespace, name, patch).await
     }
 
+    /// Like [`Self::apply_status`], for an object that may not have its kind's shape.
+    pub async fn say_status<T: Resource>(
+        &self,
+        namespace: &str,
+        name: &str,
+        status: Value,
+        manager: &str,
+    ) -> Result<()> {
+        let patch = Patch::Apply { fields: json!({"status": status}), manager: manager.to_owned(), force: true };
+        let (media_type, body, query) = encode::<T>(namespace, name, patch);
+        let path = with_query(path::object::<T>(namespace, name, "status"), &query);
+        self.request(named::<T>("change", namespace, name), Method::PATCH, path, Some((media_type, body))).await?;
+        Ok(())
+    }
+
     /// Deletes an object; `false` when there was none.
     pub async fn delete<T: Resource>(&self, namespace: &str, name: &str, options: &DeleteOptions) -> Result<bool> {
         let path = path::object::<T>(namespace, name, "");

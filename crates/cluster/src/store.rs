@@ -8,6 +8,7 @@ use std::sync::{Arc, Weak};
 
 use api::{ParseError, Resource};
 use parking_lot::RwLock;
+use serde_json::Value;
 use tokio::sync::watch;
 
 use crate::changes::{Change, Changes, Queue};
@@ -49,6 +50,8 @@ pub struct Rejected {
     pub key: ObjectKey,
     /// What is wrong with it.
     pub error: ParseError,
+    /// The object as it was written.
+    pub value: Value,
 }
 
 /// The objects of a scope, kept up to date while any clone is held.
@@ -184,7 +187,9 @@ impl<T: Resource> Shared<T> {
         let unreadable = state.rejected.remove(key).is_some();
         if let Some(object) = state.objects.remove(key) {
             state.tell(&Some(key.clone()), &Change::Deleted(object));
-        } else if !unreadable {
+        } else if unreadable {
+            state.tell(&Some(key.clone()), &Change::Withdrawn(key.clone()));
+        } else {
             return;
         }
         self.moved();
@@ -253,6 +258,7 @@ mod tests {
                 Change::Applied(object) => format!("+{}@{}", object.metadata.name, object.metadata.resource_version),
                 Change::Deleted(object) => format!("-{}", object.metadata.name),
                 Change::Rejected(rejected) => format!("!{}", rejected.key.name),
+                Change::Withdrawn(key) => format!("?{}", key.name),
                 Change::Synced => "synced".to_owned(),
             })
             .collect()
@@ -264,8 +270,9 @@ mod tests {
     }
 
     fn rejected(name: &str) -> Rejected {
-        let error = ConfigMap::from_value(serde_json::json!({"data": 1})).unwrap_err();
-        Rejected { key: ObjectKey::new("a", name), error }
+        let value = serde_json::json!({"data": 1});
+        let error = ConfigMap::from_value(value.clone()).unwrap_err();
+        Rejected { key: ObjectKey::new("a", name), error, value }
     }
 
     #[tokio::test]
@@ -307,8 +314,24 @@ mod tests {
         assert_eq!((store.len(), store.rejected().len()), (1, 2));
         shared.delete(&ObjectKey::new("a", "z"));
         apply(&shared, "x", "2");
-        assert_eq!(told(&mut changes), ["+x@2"]);
+        assert_eq!(told(&mut changes), ["?z", "+x@2"]);
         assert_eq!(store.rejected().len(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_slow_follower_hears_of_what_cannot_be_read_after_what_was_known() {
+        let (shared, store) = store();
+        let mut changes = store.changes();
+        apply(&shared, "x", "1");
+        shared.reject(rejected("x"));
+        assert_eq!(told(&mut store.changes()), ["+x@1", "!x"]);
+        assert_eq!(told(&mut changes), ["+x@1", "!x"]);
+        shared.delete(&ObjectKey::new("a", "x"));
+        shared.reject(rejected("x"));
+        assert_eq!(told(&mut changes), ["-x", "!x"]);
+        shared.reject(rejected("y"));
+        apply(&shared, "y", "2");
+        assert_eq!(told(&mut changes), ["+y@2"]);
     }
 
     #[tokio::test]

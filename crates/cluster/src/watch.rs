@@ -92,7 +92,7 @@ fn record<T: Resource>(shared: &Shared<T>, seen: &mut HashSet<ObjectKey>, event:
 #[derive(Clone, Debug)]
 struct Loose<T> {
     metadata: ObjectMeta,
-    object: Result<Arc<T>, ParseError>,
+    object: Result<Arc<T>, Box<(ParseError, Value)>>,
 }
 
 impl<T: Resource> Loose<T> {
@@ -107,9 +107,10 @@ impl<T: Resource> Loose<T> {
         let key = self.key();
         match self.object {
             Ok(object) => shared.apply(key, object),
-            Err(error) => {
-                tracing::warn!(kind = T::KIND, object = %key, %error, "object cannot be read, left out");
-                shared.reject(Rejected { key, error });
+            Err(unreadable) => {
+                let (error, value) = *unreadable;
+                tracing::warn!(kind = T::KIND, object = %key, %error, "object cannot be read");
+                shared.reject(Rejected { key, error, value });
             }
         }
     }
@@ -117,7 +118,7 @@ impl<T: Resource> Loose<T> {
 
 impl<'de, T: Resource> Deserialize<'de> for Loose<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let value = Value::deserialize(deserializer)?;
+        let mut value = Value::deserialize(deserializer)?;
         if !value.is_object() {
             return Err(de::Error::custom("an object of the API is a JSON object"));
         }
@@ -131,7 +132,8 @@ impl<'de, T: Resource> Deserialize<'de> for Loose<T> {
             annotations: serde_json::from_value(value["metadata"]["annotations"].clone()).ok(),
             ..ObjectMeta::default()
         };
-        Ok(Self { metadata, object: T::from_value(value).map(Arc::new) })
+        let object = T::read(&mut value).map(Arc::new).map_err(|error| Box::new((error, value)));
+        Ok(Self { metadata, object })
     }
 }
 

@@ -189,7 +189,7 @@ impl Shared {
                 change = pods.next() => match change {
                     Change::Applied(pod) | Change::Deleted(pod) => self.look(&pod),
                     Change::Rejected(rejected) => tracing::warn!("pod {} cannot be read: {}", rejected.key, rejected.error),
-                    Change::Synced => {}
+                    Change::Withdrawn(_) | Change::Synced => {}
                 },
                 change = namespaces.next() => {
                     if let Change::Applied(namespace) | Change::Deleted(namespace) = change {

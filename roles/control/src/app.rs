@@ -131,8 +131,8 @@ impl Plane {
             .follow_if_known::<WorkloadEntry>()
             .follow_if_known::<Gateway>()
             .follow_if_known::<GatewayClass>();
-        let (verdicts, spoken) = mpsc::unbounded_channel();
-        let outputs = Outputs { snapshots: publish, verdicts, metrics: self.metrics.xds.clone() };
+        let (statements, spoken) = mpsc::unbounded_channel();
+        let outputs = Outputs { snapshots: publish, statements, metrics: self.metrics.xds.clone() };
         let resolver = Resolver::new(self.args.mesh());
         task::spawn("index", index::run(resolver, queue, sources.synced(), outputs));
         let may_write = self.args.write_status.then(|| leader.clone());

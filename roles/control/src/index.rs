@@ -4,7 +4,7 @@
 //! within a tenth of a second however busy the cluster is.
 
 use crate::{
-    resolve::{Changes, Resolver, Verdicts},
+    resolve::{Changes, Resolver, Statement},
     source::Edit,
 };
 use proto::type_url;
@@ -25,7 +25,7 @@ pub struct Outputs {
     /// What proxies are served.
     pub snapshots: watch::Sender<Option<Arc<Snapshot>>>,
     /// What is to be said in statuses.
-    pub verdicts: mpsc::UnboundedSender<Verdicts>,
+    pub statements: mpsc::UnboundedSender<Vec<Statement>>,
     /// Metrics.
     pub metrics: Serving,
 }
@@ -83,7 +83,7 @@ struct State {
 
 impl State {
     fn publish(&mut self, resolver: &mut Resolver, outputs: &Outputs) {
-        let Changes { addresses, authorizations, verdicts } = resolver.resolve();
+        let Changes { addresses, authorizations, statements } = resolver.resolve();
         let before = self.addresses.revision() + self.authorizations.revision();
         self.addresses = self.addresses.with(addresses);
         self.authorizations = self.authorizations.with(authorizations);
@@ -98,7 +98,7 @@ impl State {
             outputs.metrics.services.set(&[], i64::try_from(services).unwrap_or(i64::MAX));
         }
         // The receiver is gone only while the process ends.
-        let _ = outputs.verdicts.send(verdicts);
+        let _ = outputs.statements.send(statements);
     }
 }
 
@@ -120,10 +120,10 @@ mod tests {
     async fn nothing_is_published_before_everything_was_seen() {
         let (edits, queue) = mpsc::channel(16);
         let (snapshots, mut published) = watch::channel(None);
-        let (verdicts, _kept) = mpsc::unbounded_channel();
+        let (statements, _kept) = mpsc::unbounded_channel();
         let (seen, synced) = oneshot::channel::<()>();
         let metrics = Control::register(&mut Registry::new("pilot", "test"), "test").xds;
-        let outputs = Outputs { snapshots, verdicts, metrics };
+        let outputs = Outputs { snapshots, statements, metrics };
         let synced = async move { synced.await.unwrap_or(()) };
         tokio::spawn(run(Resolver::new(Mesh::default()), queue, synced, outputs));
 

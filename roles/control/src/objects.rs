@@ -2,6 +2,7 @@
 //!
 //! Tables of shared immutable objects by namespace and name; what they mean is `resolve`'s business.
 
+use crate::resolve::{Unreadable, UnreadableObjects};
 use api::{
     AuthorizationPolicy, EndpointSlice, Gateway, GatewayClass, Namespace, Node, PeerAuthentication, Pod, Resource,
     Service, ServiceEntry, WorkloadEntry,
@@ -81,9 +82,15 @@ pub struct Objects {
     pub peer_authentications: Table<PeerAuthentication>,
     pub gateways: Table<Gateway>,
     pub gateway_classes: Table<GatewayClass>,
+    pub unreadable: UnreadableObjects,
 }
 
 impl Objects {
+    /// What is wrong with an object, if it cannot be read.
+    pub fn unreadable<T: Resource>(&self, namespace: &str, name: &str) -> Option<&Unreadable> {
+        self.unreadable.get(T::KIND, namespace, name)
+    }
+
     /// A namespace's labels; none for a namespace that is not known.
     pub fn namespace_labels(&self, namespace: &str) -> &BTreeMap<String, String> {
         static NONE: BTreeMap<String, String> = BTreeMap::new();

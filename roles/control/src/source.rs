@@ -5,7 +5,7 @@
 //! be to let everybody in.
 
 use crate::resolve::{Kind, Resolver};
-use cluster::{Change, Client, Scope};
+use cluster::{Change, Client, ObjectKey, Rejected, Scope};
 use std::{future::Future, pin::Pin, time::Duration};
 use telemetry::metrics::control::Watching;
 use tokio::sync::{mpsc, oneshot};
@@ -64,15 +64,23 @@ impl Sources {
                 let edit: Edit = match changes.next().await {
                     Change::Applied(object) => {
                         count::<T>(&metrics, "update");
+                        metrics.unreadable.forget(&[T::KIND, object.namespace(), object.name()]);
                         Box::new(move |resolver| resolver.set(object))
                     }
                     Change::Deleted(object) => {
                         count::<T>(&metrics, "delete");
+                        metrics.unreadable.forget(&[T::KIND, object.namespace(), object.name()]);
                         Box::new(move |resolver| resolver.remove::<T>(object.namespace(), object.name()))
                     }
-                    Change::Rejected(_) => {
+                    Change::Rejected(rejected) => {
                         metrics.rejected.add(&[T::KIND]);
-                        continue;
+                        metrics.unreadable.set(&named::<T>(&rejected.key), 1);
+                        Box::new(move |resolver| reject::<T>(resolver, &rejected))
+                    }
+                    Change::Withdrawn(key) => {
+                        count::<T>(&metrics, "delete");
+                        metrics.unreadable.forget(&named::<T>(&key));
+                        Box::new(move |resolver| resolver.remove::<T>(&key.namespace, &key.name))
                     }
                     Change::Synced => {
                         let _ = done.take().map(|done| done.send(()));
@@ -93,6 +101,14 @@ impl Sources {
             synced.await;
         }
     }
+}
+
+fn named<T: Kind>(key: &ObjectKey) -> [&str; 3] {
+    [T::KIND, &key.namespace, &key.name]
+}
+
+fn reject<T: Kind>(resolver: &mut Resolver, rejected: &Rejected) {
+    resolver.reject::<T>(&rejected.key.namespace, &rejected.key.name, rejected.error.clone(), &rejected.value);
 }
 
 fn count<T: Kind>(metrics: &Watching, event: &str) {

@@ -6,7 +6,7 @@ use api::{
     AuthorizationPolicy, ConfigMap, Namespace, ObjectMeta, Pod, Resource, Secret, Service, ServiceAccount, ServiceEntry,
 };
 use clap::Parser;
-use cluster::{Client, Source};
+use cluster::{Client, Scope, Source, Store};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use identity::{
     CaClient, CertificateSource,
@@ -291,6 +291,93 @@ async fn the_cluster_gets_roots_addresses_and_pages() {
     ready.await;
     assert!(page(world.http, "/debug/ambientz").await.contains("ext.example.com"));
     assert!(page(world.http, "/metrics").await.contains("pilot_info{"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_policy_that_cannot_be_read_keeps_out_and_says_so() {
+    let world = world().await;
+    // Definitions that let everything pass, as an older version's may.
+    let mut definitions = api::crds();
+    definitions.retain(|definition| definition["spec"]["group"] == "security.istio.io");
+    for version in definitions.iter_mut().flat_map(|it| it["spec"]["versions"].as_array_mut().unwrap()) {
+        let anything = json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true});
+        version["schema"] = json!({ "openAPIV3Schema": anything });
+    }
+    world.client.apply_manifests(definitions, "test", "").await.unwrap();
+    let ztunnel = pod(&world.client, "istio-system", "ztunnel", "n1", "10.244.1.2").await;
+    pod(&world.client, "shop", "web", "n1", "10.244.1.3").await;
+    let bad = |kind: &str, spec: Value| {
+        let metadata = json!({"name": "bad", "namespace": "shop"});
+        json!({"apiVersion": "security.istio.io/v1", "kind": kind, "metadata": metadata, "spec": spec})
+    };
+    let selector = json!({"matchLabels": {"app": "web"}});
+    let policies = vec![
+        bad("AuthorizationPolicy", json!({"selector": selector, "action": "MAYBE"})),
+        bad("PeerAuthentication", json!({"selector": selector, "mtls": "on"})),
+    ];
+    world.client.apply_manifests(policies, "test", "").await.unwrap();
+
+    let channel = world.channel("ztunnel", Some(&ztunnel)).await;
+    let held = Held::default();
+    let (client, _handle) = xds::client::Client::new(Config::new(node()), held.clone());
+    let proxy = held.clone();
+    tokio::spawn(client.run(move || std::future::ready(Ok::<_, std::convert::Infallible>(channel.clone()))));
+    let denies = |held: &Held| {
+        let policies = held.policies.lock();
+        let bad = policies.get("shop/bad");
+        bad.is_some_and(|bad| bad.action == model::Action::Deny && bad.rules == [model::Rule::default()])
+    };
+    proxy.until("the policy that denies everything", denies).await;
+    let names_both = |held: &Held| {
+        let addresses = held.addresses.lock();
+        let Some(Address::Workload(web)) = addresses.get("Kubernetes//Pod/shop/web") else { return false };
+        web.authorization_policies == ["shop/bad".into(), "istio-system/istio_converted_static_strict".into()]
+    };
+    proxy.until("the pod that names it and mutual TLS", names_both).await;
+
+    // The objects say what is wrong with them, and so do the metrics.
+    let (policies, peers) = (world.client.watch(Scope::all()), world.client.watch(Scope::all()));
+    let said = unreadable::<AuthorizationPolicy>(&policies, "ZtunnelAccepted").await;
+    assert!(said.message.starts_with("spec.action: unknown variant `MAYBE`"), "{}", said.message);
+    let said = unreadable::<api::PeerAuthentication>(&peers, "ambit.io/Readable").await;
+    assert!(said.message.starts_with("spec.mtls: invalid type"), "{}", said.message);
+    let written = peers.rejected()[0].value["metadata"]["resourceVersion"].clone();
+    let metric = r#"ambit_unreadable_objects{type="AuthorizationPolicy",namespace="shop",name="bad"} 1"#;
+    assert!(page(world.http, "/metrics").await.contains(metric));
+
+    // Corrected, it means what it says, and says so; what did not change is not written to.
+    let spec = json!({"selector": selector, "action": "ALLOW", "rules": [{}]});
+    world.client.apply_manifests(vec![bad("AuthorizationPolicy", spec)], "test", "").await.unwrap();
+    proxy
+        .until("the corrected policy", |held| {
+            held.policies.lock().get("shop/bad").is_some_and(|policy| policy.action == model::Action::Allow)
+        })
+        .await;
+    eventually("the corrected policy's condition", || async {
+        let policy: AuthorizationPolicy = world.client.get("shop", "bad").await.unwrap();
+        (policy.status.conditions[0].reason == "Accepted").then_some(())
+    })
+    .await;
+    assert_eq!(peers.rejected()[0].value["metadata"]["resourceVersion"], written);
+    let spec = json!({"selector": selector, "mtls": {"mode": "PERMISSIVE"}});
+    world.client.apply_manifests(vec![bad("PeerAuthentication", spec)], "test", "").await.unwrap();
+    eventually("a status without condition", || async {
+        let peer: api::PeerAuthentication = world.client.get("shop", "bad").await.unwrap();
+        peer.status.conditions.is_empty().then_some(())
+    })
+    .await;
+    assert!(!page(world.http, "/metrics").await.contains("ambit_unreadable_objects{"));
+}
+
+/// What the status of the one object that cannot be read says.
+async fn unreadable<T: Resource>(store: &Store<T>, condition: &str) -> api::Condition {
+    eventually(condition, || async {
+        let rejected = store.rejected();
+        let said = &rejected.first()?.value["status"]["conditions"][0];
+        let said: api::Condition = api::read_part(said).ok()?;
+        (said.type_ == condition && said.status == "False").then_some(said)
+    })
+    .await
 }
 
 async fn page(port: u16, path: &str) -> String {

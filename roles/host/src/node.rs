@@ -185,6 +185,7 @@ async fn run_pods(context: Arc<Context>) {
                 }
             }
             Change::Rejected(rejected) => tracing::warn!(pod = %rejected.key, error = %rejected.error, "pod not run"),
+            Change::Withdrawn(key) => tracing::debug!(pod = %key, "a pod that could not be read is gone"),
             Change::Synced => tracing::debug!("all pods of the node seen"),
         }
     }

@@ -1,7 +1,10 @@
 //! Checks of AuthorizationPolicies.
 
-use super::{Problem, Problems, check_selector, check_target, empty, not_a_cidr, not_a_port};
-use crate::istio::{Action, AuthorizationPolicy, Operation, RuleCondition, Source};
+use super::{Problem, Problems, check_selector, check_target, not_a_cidr, not_a_match, not_a_port};
+use crate::istio::{
+    Action, AuthorizationPolicy, Operation, RuleCondition, Source,
+    text::{self, Attribute},
+};
 
 /// What is wrong with an AuthorizationPolicy.
 pub fn authorization_policy(policy: &AuthorizationPolicy) -> Vec<Problem> {
@@ -73,7 +76,7 @@ fn check_source(problems: &mut Problems, path: &str, source: &Source) {
         ("trustDomains", &source.trust_domains),
         ("notTrustDomains", &source.not_trust_domains),
     ] {
-        problems.each(&format!("{path}.{name}"), values, empty);
+        problems.each(&format!("{path}.{name}"), values, not_a_match);
     }
     for (name, values) in
         [("serviceAccounts", &source.service_accounts), ("notServiceAccounts", &source.not_service_accounts)]
@@ -89,11 +92,8 @@ fn check_source(problems: &mut Problems, path: &str, source: &Source) {
     );
 }
 
-/// `account`, or `namespace/account`; no wildcards.
 fn not_a_service_account(text: &str) -> Option<String> {
-    let parts: Vec<_> = text.split('/').collect();
-    let valid = parts.len() <= 2 && parts.iter().all(|part| !part.is_empty()) && !text.contains('*');
-    (!valid).then(|| format!("{text:?} is neither ACCOUNT nor NAMESPACE/ACCOUNT"))
+    text::service_account(text, "own").err()
 }
 
 fn check_operation(problems: &mut Problems, path: &str, operation: &Operation) {
@@ -108,7 +108,7 @@ fn check_operation(problems: &mut Problems, path: &str, operation: &Operation) {
         ("paths", &operation.paths),
         ("notPaths", &operation.not_paths),
     ] {
-        problems.each(&format!("{path}.{name}"), values, empty);
+        problems.each(&format!("{path}.{name}"), values, not_a_match);
     }
     for (name, values) in [("paths", &operation.paths), ("notPaths", &operation.not_paths)] {
         problems.each(&format!("{path}.{name}"), values, bad_path_template);
@@ -132,41 +132,18 @@ fn bad_path_template(path: &str) -> Option<String> {
 fn check_condition(problems: &mut Problems, path: &str, condition: &RuleCondition) {
     let key = condition.key.as_str();
     problems.check(!condition.values.is_empty() || !condition.not_values.is_empty(), path, "give values or notValues");
-    problems.check(
-        is_known_key(key),
-        format!("{path}.key"),
-        format!("{key:?} is not an attribute that can be asked for"),
-    );
-    for (name, values) in [("values", &condition.values), ("notValues", &condition.not_values)] {
-        let path = format!("{path}.{name}");
-        match key {
-            "source.ip" | "remote.ip" | "destination.ip" => problems.each(&path, values, not_a_cidr),
-            "destination.port" => problems.each(&path, values, not_a_port),
-            _ => problems.each(&path, values, empty),
-        }
-    }
-}
-
-fn is_known_key(key: &str) -> bool {
-    let plain = [
-        "source.ip",
-        "source.namespace",
-        "source.principal",
-        "source.serviceAccount",
-        "remote.ip",
-        "destination.ip",
-        "destination.port",
-        "connection.sni",
-        "request.auth.principal",
-        "request.auth.audiences",
-        "request.auth.presenter",
-    ];
-    let bracketed = ["request.headers[", "request.auth.claims[", "experimental.envoy.filters."];
-    plain.contains(&key)
-        || bracketed.iter().any(|prefix| {
-            key.strip_prefix(prefix)
-                .is_some_and(|rest| !prefix.ends_with('[') || (rest.len() > 1 && rest.ends_with(']')))
-        })
+    let Some(attribute) = text::attribute(key) else {
+        problems.add(format!("{path}.key"), format!("{key:?} is not an attribute that can be asked for"));
+        return;
+    };
+    let wrong = match attribute {
+        Attribute::SourceIp | Attribute::RemoteIp | Attribute::DestinationIp => not_a_cidr,
+        Attribute::DestinationPort => not_a_port,
+        Attribute::SourceServiceAccount => not_a_service_account,
+        Attribute::SourceNamespace | Attribute::SourcePrincipal | Attribute::Layer7(_) => not_a_match,
+    };
+    problems.each(&format!("{path}.values"), &condition.values, wrong);
+    problems.each(&format!("{path}.notValues"), &condition.not_values, wrong);
 }
 
 #[cfg(test)]

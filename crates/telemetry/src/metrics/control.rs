@@ -74,6 +74,8 @@ pub struct Watching {
     pub updates: Counts,
     /// `pilot_total_rejected_configs{type}`: resources that could not be used.
     pub rejected: Counts,
+    /// `ambit_unreadable_objects{type,namespace,name}`: objects that do not have their kind's shape, one series each.
+    pub unreadable: Count,
     /// `galley_validation_passed`.
     pub validation_passed: Counts,
     /// `galley_validation_failed{reason}`.
@@ -183,6 +185,12 @@ impl Watching {
             ),
             updates: Counts::register(registry, "pilot_inbound_updates", "Updates received by pilot", &["type"]),
             rejected: Counts::register(registry, "pilot_total_rejected_configs", "Resources not used", &["type"]),
+            unreadable: Count::register(
+                registry,
+                "ambit_unreadable_objects",
+                "Objects that do not have their kind's shape",
+                &["type", "namespace", "name"],
+            ),
             validation_passed: Counts::register(registry, "galley_validation_passed", "Resources found valid", &[]),
             validation_failed: Counts::register(registry, "galley_validation_failed", "Resources refused", &["reason"]),
         }

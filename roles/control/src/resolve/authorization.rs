@@ -6,11 +6,13 @@
 use crate::settings::Mesh;
 use api::{
     AuthorizationPolicy, Resource,
-    istio::{Action as ApiAction, Operation, RuleCondition, Source},
+    istio::{
+        Action as ApiAction, Operation, RuleCondition, Source,
+        text::{self, Attribute},
+    },
 };
-use ipnet::IpNet;
-use model::{Action, Authorization, Match, PolicyScope, Rule, ServiceAccountMatch, Str, StringMatch};
-use std::{collections::BTreeSet, net::IpAddr};
+use model::{Action, Authorization, Match, PolicyScope, Rule, StringMatch};
+use std::collections::BTreeSet;
 
 /// Why a policy is not enforced, or not as it was written, by node proxies.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -123,7 +125,7 @@ fn rule(rule: &api::istio::Rule, action: Action, namespace: &str, http: &mut BTr
         clauses.push(matches.collect::<Option<Vec<_>>>());
     }
     for when in &rule.when {
-        clauses.push(condition(when, &mut found).map(|entry| vec![entry]));
+        clauses.push(condition(when, namespace, &mut found).map(|entry| vec![entry]));
     }
     let has_http = !found.is_empty();
     http.append(&mut found);
@@ -142,7 +144,7 @@ fn note(found: &mut BTreeSet<&'static str>, attributes: &[(&'static str, &[Strin
 }
 
 fn operation(operation: Option<&Operation>, found: &mut BTreeSet<&'static str>) -> Option<Match> {
-    let Some(operation) = operation else { return Some(Match::default()) };
+    let operation = operation.filter(|operation| **operation != Operation::default())?;
     note(
         found,
         &[
@@ -155,14 +157,14 @@ fn operation(operation: Option<&Operation>, found: &mut BTreeSet<&'static str>) 
         ],
     );
     Some(Match {
-        destination_ports: ports(&operation.ports)?,
-        not_destination_ports: ports(&operation.not_ports)?,
+        destination_ports: each(&operation.ports, text::port)?,
+        not_destination_ports: each(&operation.not_ports, text::port)?,
         ..Match::default()
     })
 }
 
 fn source(source: Option<&Source>, namespace: &str, found: &mut BTreeSet<&'static str>) -> Option<Match> {
-    let Some(source) = source else { return Some(Match::default()) };
+    let source = source.filter(|source| **source != Source::default())?;
     note(
         found,
         &[
@@ -172,16 +174,16 @@ fn source(source: Option<&Source>, namespace: &str, found: &mut BTreeSet<&'stati
             ("notRequestPrincipals", &source.not_request_principals),
         ],
     );
-    let accounts = |names: &[String]| names.iter().map(|name| service_account(name, namespace)).collect();
+    let accounts = |names: &[String]| each(names, |name| text::service_account(name, namespace));
     let mut entry = Match {
-        source_ips: ranges(&source.ip_blocks)?,
-        not_source_ips: ranges(&source.not_ip_blocks)?,
-        namespaces: strings(&source.namespaces),
-        not_namespaces: strings(&source.not_namespaces),
-        principals: strings(&source.principals),
-        not_principals: strings(&source.not_principals),
-        service_accounts: accounts(&source.service_accounts),
-        not_service_accounts: accounts(&source.not_service_accounts),
+        source_ips: each(&source.ip_blocks, text::range)?,
+        not_source_ips: each(&source.not_ip_blocks, text::range)?,
+        namespaces: each(&source.namespaces, text::string)?,
+        not_namespaces: each(&source.not_namespaces, text::string)?,
+        principals: each(&source.principals, text::principal)?,
+        not_principals: each(&source.not_principals, text::principal)?,
+        service_accounts: accounts(&source.service_accounts)?,
+        not_service_accounts: accounts(&source.not_service_accounts)?,
         ..Match::default()
     };
     trust_domains(source, &mut entry)?;
@@ -191,7 +193,7 @@ fn source(source: Option<&Source>, namespace: &str, found: &mut BTreeSet<&'stati
 /// A trust domain is the beginning of a principal. Together with principals it cannot be said, since the values of
 /// one field are alternatives.
 fn trust_domains(source: &Source, entry: &mut Match) -> Option<()> {
-    let prefix = |domain: &String| match string(domain) {
+    let prefix = |domain: &String| match text::string(domain).ok()? {
         StringMatch::Exact(domain) => Some(StringMatch::Prefix(format!("{domain}/").into())),
         StringMatch::Prefix(domain) => Some(StringMatch::Prefix(domain)),
         StringMatch::Presence => Some(StringMatch::Presence),
@@ -208,65 +210,47 @@ fn trust_domains(source: &Source, entry: &mut Match) -> Option<()> {
 }
 
 /// The L4 keys of `when`; any other key is layer 7's and leaves the match empty.
-fn condition(when: &RuleCondition, found: &mut BTreeSet<&'static str>) -> Option<Match> {
+fn condition(when: &RuleCondition, namespace: &str, found: &mut BTreeSet<&'static str>) -> Option<Match> {
     let (values, not_values) = (&when.values, &when.not_values);
+    if values.is_empty() && not_values.is_empty() {
+        return None;
+    }
     let mut entry = Match::default();
-    match when.key.as_str() {
-        "source.ip" => (entry.source_ips, entry.not_source_ips) = (ranges(values)?, ranges(not_values)?),
-        "source.namespace" => (entry.namespaces, entry.not_namespaces) = (strings(values), strings(not_values)),
-        "source.principal" => (entry.principals, entry.not_principals) = (strings(values), strings(not_values)),
-        "destination.ip" => (entry.destination_ips, entry.not_destination_ips) = (ranges(values)?, ranges(not_values)?),
-        "destination.port" => {
-            (entry.destination_ports, entry.not_destination_ports) = (ports(values)?, ports(not_values)?);
+    match text::attribute(&when.key)? {
+        Attribute::SourceIp => {
+            (entry.source_ips, entry.not_source_ips) = both(values, not_values, text::range)?;
         }
-        other => {
-            found.insert(http_key(other));
+        Attribute::SourceNamespace => {
+            (entry.namespaces, entry.not_namespaces) = both(values, not_values, text::string)?;
         }
+        Attribute::SourcePrincipal => {
+            (entry.principals, entry.not_principals) = both(values, not_values, text::principal)?;
+        }
+        Attribute::SourceServiceAccount => {
+            let account = |name: &str| text::service_account(name, namespace);
+            (entry.service_accounts, entry.not_service_accounts) = both(values, not_values, account)?;
+        }
+        Attribute::DestinationIp => {
+            (entry.destination_ips, entry.not_destination_ips) = both(values, not_values, text::range)?;
+        }
+        Attribute::DestinationPort => {
+            (entry.destination_ports, entry.not_destination_ports) = both(values, not_values, text::port)?;
+        }
+        Attribute::RemoteIp => drop(found.insert("remote.ip")),
+        Attribute::Layer7(family) => drop(found.insert(family)),
     }
     Some(entry)
 }
 
-/// Known keys by name; what a person made up is not repeated into a status.
-fn http_key(key: &str) -> &'static str {
-    match key {
-        "remote.ip" => "remote.ip",
-        "connection.sni" => "connection.sni",
-        "request.auth.principal" => "request.auth.principal",
-        "request.auth.audiences" => "request.auth.audiences",
-        "request.auth.presenter" => "request.auth.presenter",
-        _ if key.starts_with("request.headers") => "request.headers",
-        _ if key.starts_with("request.auth.claims") => "request.auth.claims",
-        _ if key.starts_with("experimental.") => "experimental",
-        _ => "unknown condition",
-    }
+/// Reads every text of a list; none if one of them cannot be read.
+fn each<T>(texts: &[String], read: impl Fn(&str) -> Result<T, String>) -> Option<Vec<T>> {
+    texts.iter().map(|text| read(text).ok()).collect()
 }
 
-fn strings(values: &[String]) -> Vec<StringMatch> {
-    values.iter().map(|value| string(value)).collect()
-}
-
-fn string(value: &str) -> StringMatch {
-    if value == "*" {
-        StringMatch::Presence
-    } else if let Some(suffix) = value.strip_prefix('*') {
-        StringMatch::Suffix(suffix.into())
-    } else if let Some(prefix) = value.strip_suffix('*') {
-        StringMatch::Prefix(prefix.into())
-    } else {
-        StringMatch::Exact(value.into())
-    }
-}
-
-fn service_account(name: &str, namespace: &str) -> ServiceAccountMatch {
-    let (namespace, service_account) = name.split_once('/').unwrap_or((namespace, name));
-    ServiceAccountMatch { namespace: namespace.into(), service_account: Str::from(service_account) }
-}
-
-fn ranges(values: &[String]) -> Option<Vec<IpNet>> {
-    let range = |value: &String| value.parse().ok().or_else(|| value.parse::<IpAddr>().ok().map(IpNet::from));
-    values.iter().map(range).collect()
-}
-
-fn ports(values: &[String]) -> Option<Vec<u16>> {
-    values.iter().map(|value| value.parse().ok()).collect()
+fn both<T>(
+    values: &[String],
+    not_values: &[String],
+    read: impl Fn(&str) -> Result<T, String>,
+) -> Option<(Vec<T>, Vec<T>)> {
+    Some((each(values, &read)?, each(not_values, &read)?))
 }

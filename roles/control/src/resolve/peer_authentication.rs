@@ -1,6 +1,6 @@
 //! PeerAuthentications as policies that deny plaintext (control-plane A8).
 
-use super::View;
+use super::{View, unreadable::Effect};
 use api::{PeerAuthentication, Resource, istio::MutualTlsMode};
 use model::{Action, Authorization, Match, PolicyScope, Rule, StringMatch};
 use std::{collections::BTreeMap, sync::Arc};
@@ -65,6 +65,10 @@ fn is_strict(policy: &PeerAuthentication, view: View<'_>) -> bool {
 
 /// What a policy's ports say differently from the rest of it, as a policy of its own.
 pub fn converted(policy: &PeerAuthentication, view: View<'_>) -> Option<Authorization> {
+    let unreadable = view.objects.unreadable::<PeerAuthentication>(policy.namespace(), policy.name());
+    if unreadable.is_some_and(|unreadable| unreadable.effect == Effect::StrictForAll) {
+        return Some(strict_for_all(policy, view));
+    }
     selector(policy)?;
     if policy.namespace() == view.mesh.root_namespace {
         return None;
@@ -94,6 +98,19 @@ pub fn converted(policy: &PeerAuthentication, view: View<'_>) -> Option<Authoriz
         ports.iter().map(port_rule).collect()
     };
     Some(deny(policy.namespace(), &converted_name(policy), rules))
+}
+
+/// Nobody knows which workloads a policy was meant for: none of them takes plaintext, whatever else is said about it.
+fn strict_for_all(policy: &PeerAuthentication, view: View<'_>) -> Authorization {
+    let everywhere = policy.namespace() == view.mesh.root_namespace;
+    Authorization {
+        scope: if everywhere { PolicyScope::Global } else { PolicyScope::Namespace },
+        ..deny(
+            policy.namespace(),
+            &converted_name(policy),
+            vec![Rule { clauses: vec![vec![plaintext()]], unusable: false }],
+        )
+    }
 }
 
 pub(super) fn converted_name(policy: &PeerAuthentication) -> String {

@@ -3,12 +3,15 @@
 use super::{
     authorization, converted, entry, pod, service, slice, static_strict,
     touch::{Dirty, HostOwnerOf, Kind, Source},
-    verdict::{Verdicts, verdict},
+    unreadable::{Effect, Unreadable},
+    verdict::{Statement, statement},
     view::{HostOwner, Hosts, View, service_resource, workload_resource},
 };
 use crate::{objects::Objects, settings::Mesh};
+use api::{ParseError, salvage::Salvaged};
 use model::{Authorization, Str};
 use prost::Message;
+use serde_json::Value;
 use std::{collections::HashMap, sync::Arc};
 use xds::{server::Resource as XdsResource, wds};
 
@@ -20,7 +23,7 @@ pub struct Changes {
     /// Policies.
     pub authorizations: HashMap<Str, Option<XdsResource>>,
     /// What is to be said about objects that may have changed.
-    pub verdicts: Verdicts,
+    pub statements: Vec<Statement>,
 }
 
 /// The objects, and which of their resources are out of date.
@@ -49,14 +52,41 @@ impl Resolver {
 
     /// Takes a new or changed object.
     pub fn set<T: Kind>(&mut self, object: Arc<T>) {
+        if self.objects.unreadable.correct(&*object) {
+            self.dirty.0.insert(Source::Shape(T::KIND, object.namespace().to_owned(), object.name().to_owned()));
+        }
+        self.put(object);
+    }
+
+    fn put<T: Kind>(&mut self, object: Arc<T>) {
         let old = T::table(&mut self.objects).insert(Arc::clone(&object));
         self.changed(old.as_deref(), Some(&*object));
     }
 
     /// Takes the removal of an object.
     pub fn remove<T: Kind>(&mut self, namespace: &str, name: &str) {
+        if self.objects.unreadable.remove::<T>(namespace, name) {
+            self.dirty.0.insert(Source::Shape(T::KIND, namespace.to_owned(), name.to_owned()));
+        }
         if let Some(old) = T::table(&mut self.objects).remove(namespace, name) {
             self.changed(Some(&*old), None);
+        }
+    }
+
+    /// Takes an object that does not have its kind's shape.
+    pub fn reject<T: Kind>(&mut self, namespace: &str, name: &str, error: ParseError, value: &Value) {
+        let salvaged = T::salvage(value);
+        let effect = match &salvaged {
+            None => Effect::AsBefore,
+            Some(Salvaged { everybody: false, .. }) => Effect::Strict,
+            Some(Salvaged { everybody: true, .. }) => Effect::StrictForAll,
+        };
+        self.objects.unreadable.insert::<T>(namespace, name, Unreadable::new(error, effect, value));
+        self.dirty.0.insert(Source::Shape(T::KIND, namespace.to_owned(), name.to_owned()));
+        if let Some(Salvaged { mut policy, .. }) = salvaged {
+            let metadata = policy.metadata_mut();
+            (metadata.namespace, metadata.name) = (namespace.to_owned(), name.to_owned());
+            self.put(Arc::new(policy));
         }
     }
 
@@ -84,7 +114,7 @@ impl Resolver {
         let mut changes = Changes::default();
         for source in std::mem::take(&mut self.dirty).0 {
             let resources = self.resources_of(&source);
-            changes.verdicts.extend(verdict(&source, self.view()));
+            changes.statements.extend(statement(&source, self.view()));
             let is_policy =
                 matches!(source, Source::Policy(..) | Source::PeerAuthentication(..) | Source::StaticStrict);
             let side = if is_policy { &mut changes.authorizations } else { &mut changes.addresses };
@@ -168,6 +198,7 @@ impl Resolver {
             }
             Source::StaticStrict if objects.peer_authentications.is_empty() => Vec::new(),
             Source::StaticStrict => vec![policy_resource(static_strict(&self.mesh.root_namespace))],
+            Source::Shape(..) => Vec::new(),
         }
     }
 }

@@ -10,8 +10,10 @@ use super::{
 };
 use crate::objects::{Objects, Table};
 use api::{
-    AuthorizationPolicy, EndpointSlice, Gateway, GatewayClass, Namespace, Node, ObjectMeta, PeerAuthentication, Pod,
-    Resource, Service, ServiceEntry, WorkloadEntry, discovery::SERVICE_NAME_LABEL,
+    AuthorizationPolicy, Condition, EndpointSlice, Gateway, GatewayClass, Namespace, Node, ObjectMeta,
+    PeerAuthentication, Pod, Resource, Service, ServiceEntry, WorkloadEntry,
+    discovery::SERVICE_NAME_LABEL,
+    salvage::{self, Salvaged},
 };
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -28,6 +30,8 @@ pub enum Source {
     PeerAuthentication(String, String),
     /// The policy that denies all plaintext.
     StaticStrict,
+    /// No resource: whether an object, after its kind, can be read.
+    Shape(&'static str, String, String),
 }
 
 /// Sources that must be resolved again.
@@ -100,6 +104,17 @@ pub trait Kind: Resource {
     /// What a change of one object touches; called with the object before and after it in the table.
     fn touch(old: Option<&Self>, new: Option<&Self>, view: View<'_>, dirty: &mut Dirty);
 
+    /// What an object does while it cannot be read, if that is not what it did before.
+    fn salvage(value: &serde_json::Value) -> Option<Salvaged<Self>> {
+        let _ = value;
+        None
+    }
+
+    /// What the object's status says.
+    fn conditions(&self) -> &[Condition] {
+        &[]
+    }
+
     /// Hosts that the object claims, and as what.
     fn claims(&self, view: View<'_>) -> Option<(Vec<String>, HostOwnerOf)> {
         let _ = view;
@@ -121,6 +136,10 @@ impl Kind for Pod {
         &mut objects.pods
     }
 
+    fn conditions(&self) -> &[Condition] {
+        &self.status.conditions
+    }
+
     fn touch(old: Option<&Self>, new: Option<&Self>, _: View<'_>, dirty: &mut Dirty) {
         for pod in [old, new].into_iter().flatten() {
             dirty.add(Source::Pod, &pod.metadata);
@@ -131,6 +150,10 @@ impl Kind for Pod {
 impl Kind for Namespace {
     fn table(objects: &mut Objects) -> &mut Table<Self> {
         &mut objects.namespaces
+    }
+
+    fn conditions(&self) -> &[Condition] {
+        &self.status.conditions
     }
 
     fn touch(old: Option<&Self>, new: Option<&Self>, view: View<'_>, dirty: &mut Dirty) {
@@ -152,6 +175,10 @@ impl Kind for Node {
         &mut objects.nodes
     }
 
+    fn conditions(&self) -> &[Condition] {
+        &self.status.conditions
+    }
+
     fn touch(old: Option<&Self>, new: Option<&Self>, view: View<'_>, dirty: &mut Dirty) {
         let Some(node) = new.or(old) else { return };
         // Nodes report themselves every few seconds; only their place matters.
@@ -167,6 +194,10 @@ impl Kind for Node {
 impl Kind for Service {
     fn table(objects: &mut Objects) -> &mut Table<Self> {
         &mut objects.services
+    }
+
+    fn conditions(&self) -> &[Condition] {
+        &self.status.conditions
     }
 
     fn touch(old: Option<&Self>, new: Option<&Self>, view: View<'_>, dirty: &mut Dirty) {
@@ -231,6 +262,10 @@ impl Kind for ServiceEntry {
         &mut objects.service_entries
     }
 
+    fn conditions(&self) -> &[Condition] {
+        &self.status.conditions
+    }
+
     fn touch(old: Option<&Self>, new: Option<&Self>, view: View<'_>, dirty: &mut Dirty) {
         for entry in [old, new].into_iter().flatten() {
             dirty.add(Source::ServiceEntry, &entry.metadata);
@@ -251,6 +286,10 @@ impl Kind for WorkloadEntry {
         &mut objects.workload_entries
     }
 
+    fn conditions(&self) -> &[Condition] {
+        &self.status.conditions
+    }
+
     fn touch(old: Option<&Self>, new: Option<&Self>, _: View<'_>, dirty: &mut Dirty) {
         for entry in [old, new].into_iter().flatten() {
             dirty.add(Source::WorkloadEntry, &entry.metadata);
@@ -261,6 +300,14 @@ impl Kind for WorkloadEntry {
 impl Kind for AuthorizationPolicy {
     fn table(objects: &mut Objects) -> &mut Table<Self> {
         &mut objects.policies
+    }
+
+    fn salvage(value: &serde_json::Value) -> Option<Salvaged<Self>> {
+        Some(salvage::authorization_policy(value))
+    }
+
+    fn conditions(&self) -> &[Condition] {
+        &self.status.conditions
     }
 
     fn touch(old: Option<&Self>, new: Option<&Self>, view: View<'_>, dirty: &mut Dirty) {
@@ -276,6 +323,14 @@ impl Kind for AuthorizationPolicy {
 impl Kind for PeerAuthentication {
     fn table(objects: &mut Objects) -> &mut Table<Self> {
         &mut objects.peer_authentications
+    }
+
+    fn salvage(value: &serde_json::Value) -> Option<Salvaged<Self>> {
+        Some(salvage::peer_authentication(value))
+    }
+
+    fn conditions(&self) -> &[Condition] {
+        &self.status.conditions
     }
 
     fn touch(old: Option<&Self>, new: Option<&Self>, view: View<'_>, dirty: &mut Dirty) {
@@ -309,6 +364,10 @@ impl Kind for Gateway {
         &mut objects.gateways
     }
 
+    fn conditions(&self) -> &[Condition] {
+        &self.status.conditions
+    }
+
     fn touch(old: Option<&Self>, new: Option<&Self>, view: View<'_>, dirty: &mut Dirty) {
         let Some(gateway) = new.or(old) else { return };
         let said = |gateway: &Self| {
@@ -334,6 +393,10 @@ impl Kind for Gateway {
 impl Kind for GatewayClass {
     fn table(objects: &mut Objects) -> &mut Table<Self> {
         &mut objects.gateway_classes
+    }
+
+    fn conditions(&self) -> &[Condition] {
+        &self.status.conditions
     }
 
     fn touch(old: Option<&Self>, new: Option<&Self>, view: View<'_>, dirty: &mut Dirty) {

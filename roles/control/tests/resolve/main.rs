@@ -4,6 +4,7 @@
 
 mod policies;
 mod recording;
+mod unreadable;
 mod waypoints;
 mod workloads;
 

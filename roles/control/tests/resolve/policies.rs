@@ -49,7 +49,7 @@ fn show_match(entry: &Match) -> String {
 }
 
 /// Rules by lines, clauses joined by `and`, matches by `or`.
-fn show(policy: &model::Authorization) -> String {
+pub(super) fn show(policy: &model::Authorization) -> String {
     let mut out = format!("{:?} {:?}", policy.action, policy.scope);
     for rule in &policy.rules {
         let clauses = rule.clauses.iter().map(|clause| clause.iter().map(show_match).collect::<Vec<_>>().join(" or "));
@@ -65,7 +65,7 @@ fn sent(spec: &str, annotations: &str) -> (Option<String>, String) {
         "apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\n\
          metadata: {{name: p, namespace: shop, annotations: {annotations}}}\nspec: {spec}"
     ));
-    let reason = changes.verdicts[0].1.as_ref().map_or("", |verdict| verdict.reason);
+    let reason = changes.statements[0].verdicts.first().map_or("", |verdict| verdict.reason);
     (policy(&changes, "shop/p").map(|policy| show(&policy)), reason.to_owned())
 }
 
@@ -120,6 +120,26 @@ fn sent(spec: &str, annotations: &str) -> (Option<String>, String) {
 #[case::a_bad_address_in_allow_allows_nothing(
     "{rules: [{from: [{source: {ipBlocks: [nonsense]}}]}]}",
     "Allow Namespace\n- ()",
+    "Accepted"
+)]
+#[case::nothing_is_said_about_the_source(
+    "{action: DENY, rules: [{from: [{source: {}}]}]}",
+    "Deny Namespace\n- everything",
+    "Accepted"
+)]
+#[case::nothing_is_said_about_the_operation(
+    "{action: DENY, rules: [{to: [{}]}]}",
+    "Deny Namespace\n- everything",
+    "Accepted"
+)]
+#[case::a_condition_that_nobody_knows(
+    "{action: DENY, rules: [{when: [{key: source.ipx, values: [10.0.0.1]}]}]}",
+    "Deny Namespace\n- everything",
+    "Accepted"
+)]
+#[case::a_condition_without_values(
+    "{action: DENY, rules: [{when: [{key: source.ip}]}]}",
+    "Deny Namespace\n- everything",
     "Accepted"
 )]
 #[case::a_bad_port_in_deny_denies_everything(

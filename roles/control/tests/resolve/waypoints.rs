@@ -81,8 +81,8 @@ fn bindings(
     let service = service(&changes, "shop/web.shop.svc.cluster.local").unwrap();
     let pod = workload(&changes, "Kubernetes//Pod/shop/web").unwrap();
     assert_eq!((service.waypoint.is_some(), pod.waypoint.is_some()), bound);
-    let verdict = changes.verdicts.iter().find(|((subject, ..), _)| *subject == Subject::Service).unwrap();
-    assert_eq!(verdict.1.as_ref().map_or("", |verdict| verdict.reason), reason);
+    let verdict = changes.statements.iter().find(|said| said.subject == Subject::Service).unwrap();
+    assert_eq!(verdict.verdicts.first().map_or("", |verdict| verdict.reason), reason);
 }
 
 #[rstest]
@@ -120,6 +120,6 @@ fn a_canary_gets_its_share(#[case] weight: &str, #[case] shares: &[u32], #[case]
     let service = service(&changes, "shop/web.shop.svc.cluster.local").unwrap();
     assert_eq!(service.weighted_waypoints.iter().map(|choice| choice.weight).collect::<Vec<_>>(), shares);
     assert!(service.waypoint.is_some());
-    let verdict = changes.verdicts.iter().find(|((subject, ..), _)| *subject == Subject::Service).unwrap();
-    assert_eq!(verdict.1.as_ref().map_or("", |verdict| verdict.reason), reason);
+    let verdict = changes.statements.iter().find(|said| said.subject == Subject::Service).unwrap();
+    assert_eq!(verdict.verdicts.first().map_or("", |verdict| verdict.reason), reason);
 }
