@@ -20,11 +20,13 @@ const MAX_HEADER_BYTES: u32 = 16 << 10;
 
 /// A tunnel that was opened.
 #[derive(Debug)]
-pub struct Opened {
+pub struct Opened<P = ()> {
     /// The connection inside.
     pub stream: TunnelStream,
     /// Headers of the 200, such as the destination's baggage.
     pub headers: HeaderMap,
+    /// What is known of the connection's other end.
+    pub peer: P,
 }
 
 /// One HTTP/2 connection; its task runs until the last handle and the last stream are gone.
@@ -94,7 +96,7 @@ impl Client {
         if head.status != http::StatusCode::OK {
             return Err(Refusal::Final(OpenError::Status(head.status.as_u16())));
         }
-        Ok(Opened { stream: TunnelStream::new(body, recv), headers: head.headers })
+        Ok(Opened { stream: TunnelStream::new(body, recv), headers: head.headers, peer: () })
     }
 
     fn dead(&self) -> Refusal {
@@ -144,5 +146,5 @@ where
         Refusal::Final(error) => error,
     })?;
     let stream = opened.stream.with_place(client);
-    Ok(Opened { stream, headers: opened.headers })
+    Ok(Opened { stream, headers: opened.headers, peer: () })
 }

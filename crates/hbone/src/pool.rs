@@ -11,6 +11,7 @@ use model::Identity;
 use parking_lot::Mutex;
 use std::{
     collections::HashMap,
+    fmt,
     net::{IpAddr, SocketAddr},
     sync::{
         Arc, Weak,
@@ -41,9 +42,11 @@ pub struct Key {
 pub trait Connect: Send + Sync + 'static {
     /// A secured byte stream.
     type Io: AsyncRead + AsyncWrite + Unpin + Send + 'static;
+    /// What the caller wants to know of a connection's other end with every stream on it.
+    type Peer: Clone + fmt::Debug + Send + Sync + 'static;
 
     /// Connects, within a deadline of its own choosing.
-    fn connect(&self, key: &Key) -> impl Future<Output = Result<Self::Io, OpenError>> + Send;
+    fn connect(&self, key: &Key) -> impl Future<Output = Result<(Self::Io, Self::Peer), OpenError>> + Send;
 }
 
 /// Limits of a pool.
@@ -68,47 +71,54 @@ const TRIES: usize = 3;
 
 /// Connections of one pod, or of one thread. Dropping it lets open tunnels end by themselves.
 #[derive(Debug)]
-pub struct Pool<C> {
+pub struct Pool<C: Connect> {
     inner: Arc<Inner<C>>,
 }
 
 #[derive(Debug)]
-struct Inner<C> {
+struct Inner<C: Connect> {
     connect: C,
     options: PoolOptions,
-    entries: Mutex<HashMap<Key, Entry>>,
+    entries: Mutex<HashMap<Key, Entry<C::Peer>>>,
     closed: AtomicBool,
 }
 
 type Attempt = watch::Receiver<Option<Result<(), OpenError>>>;
 
-#[derive(Debug, Default)]
-struct Entry {
-    connections: Vec<Arc<Shared>>,
+#[derive(Debug)]
+struct Entry<P> {
+    connections: Vec<Arc<Shared<P>>>,
     connecting: Option<Attempt>,
 }
 
+impl<P> Default for Entry<P> {
+    fn default() -> Self {
+        Self { connections: Vec::new(), connecting: None }
+    }
+}
+
 #[derive(Debug)]
-struct Shared {
+struct Shared<P> {
     client: Client,
+    peer: P,
     streams: AtomicUsize,
     last_used: Mutex<Instant>,
 }
 
 /// A stream's place in a connection.
 #[derive(Debug)]
-struct Place(Arc<Shared>);
+struct Place<P>(Arc<Shared<P>>);
 
-impl Drop for Place {
+impl<P> Drop for Place<P> {
     fn drop(&mut self) {
         *self.0.last_used.lock() = Instant::now();
         self.0.streams.fetch_sub(1, Ordering::AcqRel);
     }
 }
 
-impl Shared {
+impl<P> Shared<P> {
     /// Takes a place, unless the connection has ended or is full.
-    fn place(self: &Arc<Self>, max_streams: usize) -> Option<Place> {
+    fn place(self: &Arc<Self>, max_streams: usize) -> Option<Place<P>> {
         if self.client.is_ended() {
             return None;
         }
@@ -123,8 +133,8 @@ impl Shared {
     }
 }
 
-impl Entry {
-    fn place(&mut self, max_streams: usize) -> Option<Place> {
+impl<P> Entry<P> {
+    fn place(&mut self, max_streams: usize) -> Option<Place<P>> {
         self.connections.retain(|shared| !shared.client.is_ended());
         self.connections.iter().find_map(|shared| shared.place(max_streams))
     }
@@ -140,12 +150,13 @@ impl<C: Connect> Pool<C> {
 
     /// Opens a tunnel over a connection of this key, making one when there is none with room. A request that a dying
     /// connection never handled is repeated on another one.
-    pub async fn open(&self, key: &Key, request: &ConnectRequest) -> Result<Opened, OpenError> {
+    pub async fn open(&self, key: &Key, request: &ConnectRequest) -> Result<Opened<C::Peer>, OpenError> {
         for _ in 0..TRIES {
             let place = self.place(key).await?;
             match place.0.client.open(request).await {
                 Ok(opened) => {
-                    return Ok(Opened { stream: opened.stream.with_place(place), headers: opened.headers });
+                    let peer = place.0.peer.clone();
+                    return Ok(Opened { stream: opened.stream.with_place(place), headers: opened.headers, peer });
                 }
                 Err(Refusal::Unsent) => {}
                 Err(Refusal::Final(error)) => return Err(error),
@@ -154,7 +165,7 @@ impl<C: Connect> Pool<C> {
         Err(unhandled())
     }
 
-    async fn place(&self, key: &Key) -> Result<Place, OpenError> {
+    async fn place(&self, key: &Key) -> Result<Place<C::Peer>, OpenError> {
         let mut stillborn = 0;
         while stillborn < TRIES {
             let mut attempt = {
@@ -210,11 +221,11 @@ impl<C: Connect> Inner<C> {
             let mut entries = inner.entries.lock();
             let outcome = match made {
                 Ok(_) if inner.closed.load(Ordering::Acquire) => Err(OpenError::Closed),
-                Ok(client) => {
+                Ok((client, peer)) => {
                     let entry = entries.entry(key).or_default();
                     entry.connecting = None;
                     let last_used = Mutex::new(Instant::now());
-                    entry.connections.push(Arc::new(Shared { client, streams: AtomicUsize::new(0), last_used }));
+                    entry.connections.push(Arc::new(Shared { client, peer, streams: AtomicUsize::new(0), last_used }));
                     Ok(())
                 }
                 Err(error) => {
@@ -232,9 +243,9 @@ impl<C: Connect> Inner<C> {
         attempt
     }
 
-    async fn connect_client(&self, key: &Key) -> Result<Client, OpenError> {
-        let io = self.connect.connect(key).await?;
-        Client::handshake(io, self.options.windows, self.options.max_streams).await
+    async fn connect_client(&self, key: &Key) -> Result<(Client, C::Peer), OpenError> {
+        let (io, peer) = self.connect.connect(key).await?;
+        Ok((Client::handshake(io, self.options.windows, self.options.max_streams).await?, peer))
     }
 }
 
@@ -243,7 +254,7 @@ fn unhandled() -> OpenError {
 }
 
 /// Lets go of connections that nobody has used for `idle`, until the pool is gone.
-async fn release_idle<C>(pool: Weak<Inner<C>>, idle: Duration) {
+async fn release_idle<C: Connect>(pool: Weak<Inner<C>>, idle: Duration) {
     let mut tick = tokio::time::interval(idle.clamp(Duration::from_secs(1), Duration::from_secs(30)) / 2);
     loop {
         tick.tick().await;

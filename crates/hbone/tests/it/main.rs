@@ -55,8 +55,9 @@ struct ToPeer(Arc<Peer>);
 
 impl Connect for ToPeer {
     type Io = DuplexStream;
+    type Peer = ();
 
-    async fn connect(&self, _: &Key) -> Result<DuplexStream, OpenError> {
+    async fn connect(&self, _: &Key) -> Result<(DuplexStream, ()), OpenError> {
         if self.0.gated {
             self.0.gate.notified().await;
         }
@@ -67,7 +68,7 @@ impl Connect for ToPeer {
         let (ours, theirs) = tokio::io::duplex(1 << 20);
         let options = ServerOptions { max_streams: self.0.max_streams, ..ServerOptions::default() };
         tokio::spawn(hbone::serve(theirs, options, self.0.drain.clone(), echo));
-        Ok(ours)
+        Ok((ours, ()))
     }
 }
 

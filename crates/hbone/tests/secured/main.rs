@@ -75,11 +75,12 @@ struct Dialer {
 
 impl Connect for Dialer {
     type Io = ClientStream<DuplexStream>;
+    type Peer = ();
 
-    async fn connect(&self, key: &Key) -> Result<Self::Io, OpenError> {
+    async fn connect(&self, key: &Key) -> Result<(Self::Io, ()), OpenError> {
         let (near, far) = tokio::io::duplex(64 << 10);
         serve(far, self.server.clone(), echo);
-        secured(&self.client, &key.expected, near).await
+        Ok((secured(&self.client, &key.expected, near).await?, ()))
     }
 }
 
