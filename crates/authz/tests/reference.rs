@@ -215,8 +215,16 @@ fn address() -> impl Strategy<Value = IpAddr> {
 }
 
 fn range() -> impl Strategy<Value = IpNet> {
-    let texts =
-        vec!["10.0.0.1/32", "10.0.0.0/30", "10.0.0.0/8", "0.0.0.0/0", "fd00::1/128", "fd00::/127", "::/0", "10.1.0.1/9"];
+    let texts = vec![
+        "10.0.0.1/32",
+        "10.0.0.0/30",
+        "10.0.0.0/8",
+        "0.0.0.0/0",
+        "fd00::1/128",
+        "fd00::/127",
+        "::/0",
+        "10.1.0.1/9",
+    ];
     select(texts).prop_map(|text| text.parse().unwrap())
 }
 
@@ -255,8 +263,7 @@ fn field<T: std::fmt::Debug + Clone + 'static>(
 }
 
 fn one_match() -> impl Strategy<Value = Match> {
-    let peer =
-        (field(text()), field(text()), field(text()), field(text()), field(account()), field(account()));
+    let peer = (field(text()), field(text()), field(text()), field(text()), field(account()), field(account()));
     let place = (field(range()), field(range()), field(range()), field(range()), field(port()), field(port()));
     (peer, place).prop_map(|(peer, place)| Match {
         namespaces: peer.0,
@@ -294,9 +301,8 @@ type Asked = (Option<Identity>, SocketAddr, SocketAddr);
 
 fn connection() -> impl Strategy<Value = Asked> {
     let peer = (domain(), name(), name()).prop_map(|(domain, ns, sa)| Identity::new(domain, ns, sa).unwrap());
-    (prop::option::weighted(0.8, peer), address(), address(), port()).prop_map(|(peer, from, to, port)| {
-        (peer, SocketAddr::new(from, 40_000), SocketAddr::new(to, port))
-    })
+    (prop::option::weighted(0.8, peer), address(), address(), port())
+        .prop_map(|(peer, from, to, port)| (peer, SocketAddr::new(from, 40_000), SocketAddr::new(to, port)))
 }
 
 #[test]

@@ -10,7 +10,7 @@ use crate::{
 use model::Identity;
 use parking_lot::Mutex;
 use std::{
-    collections::HashMap,
+    collections::{BTreeSet, HashMap},
     fmt,
     net::{IpAddr, SocketAddr},
     sync::{
@@ -199,6 +199,11 @@ impl<C: Connect> Pool<C> {
         for entry in std::mem::take(&mut *self.inner.entries.lock()).into_values() {
             entry.connections.iter().filter(|_| cut).for_each(|shared| shared.client.abort());
         }
+    }
+
+    /// Addresses that connections are kept to.
+    pub fn destinations(&self) -> BTreeSet<IpAddr> {
+        self.inner.entries.lock().keys().map(|key| key.destination.ip()).collect()
     }
 
     /// Cuts every connection to `address`: it belongs to another workload now, or to none.

@@ -8,7 +8,7 @@ use crate::{
     peer::{self, PeerError},
     pem::{self, PemError},
     tls::{
-        H2, MESH, TlsSettings,
+        H2, MESH, TlsSettings, TrustDomains,
         verify::{ExpectedServer, Trust, TrustedClient},
     },
     validity::{CertificateInfo, UnreadableCertificate, Validity},
@@ -185,7 +185,7 @@ impl WorkloadCertificate {
     }
 
     fn server_config(&self) -> ServerConfig {
-        let verifier = TrustedClient { trust: self.trust.clone(), trust_domain: self.identity.trust_domain.clone() };
+        let verifier = TrustedClient { trust: self.trust.clone(), domains: self.trust_domains() };
         let mut config = ServerConfig::builder_with_details(self.settings.provider(), self.time())
             .with_protocol_versions(self.settings.versions())
             .expect("the settings have suites for their versions")
@@ -198,7 +198,7 @@ impl WorkloadCertificate {
     }
 
     fn client_config(&self, expected: Arc<[Identity]>) -> ClientConfig {
-        let verifier = ExpectedServer { trust: self.trust.clone(), expected };
+        let verifier = ExpectedServer { trust: self.trust.clone(), expected, domains: self.trust_domains() };
         let mut config = ClientConfig::builder_with_details(self.settings.provider(), self.time())
             .with_protocol_versions(self.settings.versions())
             .expect("the settings have suites for their versions")
@@ -209,6 +209,10 @@ impl WorkloadCertificate {
         config.enable_sni = false;
         config.resumption = Resumption::disabled();
         config
+    }
+
+    fn trust_domains(&self) -> TrustDomains {
+        TrustDomains { own: self.identity.trust_domain.clone(), aliases: self.settings.trust_domain_aliases.clone() }
     }
 
     fn time(&self) -> Arc<dyn TimeProvider> {

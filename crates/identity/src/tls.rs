@@ -9,6 +9,7 @@ pub(crate) mod verify;
 
 pub use handshake::{ClientStream, HandshakeError, ServerStream};
 pub use settings::TlsSettings;
+pub(crate) use settings::TrustDomains;
 
 use crate::peer::{self, PeerError};
 use model::Identity;
@@ -45,6 +46,12 @@ pub fn nameless() -> ServerName<'static> {
 /// Who is at the other end of a finished mesh handshake.
 pub fn peer(state: &CommonState) -> Result<Identity, PeerError> {
     peer::peer_identity(state.peer_certificates().unwrap_or_default())
+}
+
+/// Whether a handshake failed because the peer's certificate is revoked.
+pub fn is_revocation(error: &std::io::Error) -> bool {
+    let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
+    matches!(inner, Some(rustls::Error::InvalidCertificate(rustls::CertificateError::Revoked)))
 }
 
 /// The agreed key exchange, for those who count post-quantum handshakes.

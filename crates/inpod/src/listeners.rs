@@ -21,6 +21,8 @@ pub struct Capture {
     pub connections: Option<usize>,
     /// DNS, on this port.
     pub dns: Option<u16>,
+    /// SOCKS5 too, beside each set of the others.
+    pub socks: bool,
 }
 
 /// What a listening socket is for.
@@ -32,6 +34,8 @@ pub enum Port {
     Plaintext,
     /// 15008: tunnels that arrive.
     Tunnels,
+    /// 15080: SOCKS5 on localhost.
+    Socks,
     /// DNS in datagrams.
     DnsUdp,
     /// DNS in connections.
@@ -73,6 +77,9 @@ pub fn open(namespace: &NetNs, config: &SocketConfig, capture: &Capture) -> Resu
         let mut all = Vec::new();
         for _ in 0..sets {
             all.extend(open_set(namespace, config, transparent)?);
+            if capture.socks {
+                all.push(open_socks(namespace, config)?);
+            }
         }
         Ok(all)
     };
@@ -89,7 +96,7 @@ pub fn open(namespace: &NetNs, config: &SocketConfig, capture: &Capture) -> Resu
 }
 
 fn options(config: &SocketConfig, transparent: bool) -> ListenOptions {
-    ListenOptions { transparent, reuse_port: config.port_reuse, mark: Some(config.mark), ..ListenOptions::default() }
+    ListenOptions { transparent, reuse_port: config.port_reuse, mark: config.mark, ..ListenOptions::default() }
 }
 
 fn open_set(namespace: &NetNs, config: &SocketConfig, transparent: bool) -> Result<[Listener; 3], Error> {
@@ -101,6 +108,18 @@ fn open_set(namespace: &NetNs, config: &SocketConfig, transparent: bool) -> Resu
         listen(Port::Plaintext, well_known::INBOUND_PLAINTEXT_PORT, transparent)?,
         listen(Port::Outbound, well_known::OUTBOUND_PORT, false)?,
     ])
+}
+
+/// Tunnels alone, for a proxy that serves itself to others.
+pub fn open_tunnels(namespace: &NetNs, config: &SocketConfig) -> Result<Listener, Error> {
+    let socket = wildcard(namespace, config, well_known::HBONE_PORT, false)?;
+    Ok(Listener { port: Port::Tunnels, socket })
+}
+
+fn open_socks(namespace: &NetNs, config: &SocketConfig) -> Result<Listener, Error> {
+    let address = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), well_known::SOCKS5_PORT);
+    let socket = socket::listen_tcp(namespace, address, &options(config, false))?;
+    Ok(Listener { port: Port::Socks, socket: socket.into() })
 }
 
 /// Both families where the pod has both.

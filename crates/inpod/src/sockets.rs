@@ -20,8 +20,8 @@ pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// How sockets in the pods are made.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SocketConfig {
-    /// Mark of every packet.
-    pub mark: u32,
+    /// Mark of every packet; a proxy in the pod's own place may have none.
+    pub mark: Option<u32>,
     /// Listeners may overlap with another proxy's.
     pub port_reuse: bool,
     /// Keep the client's address towards the application; `None`: if possible.
@@ -55,7 +55,7 @@ impl SocketConfig {
         Outgoing {
             v6,
             any_source,
-            mark: Some(self.mark),
+            mark: self.mark,
             keepalive: self.probes(),
             user_timeout: self.user_timeout.then_some(probing),
         }
@@ -84,7 +84,7 @@ impl Sockets {
 
     /// A UDP socket within the pod, on a port of the kernel's choice.
     pub async fn udp(&self, v6: bool) -> Result<UdpSocket, Error> {
-        let options = ListenOptions { mark: Some(self.config.mark), dual_stack: false, ..ListenOptions::default() };
+        let options = ListenOptions { mark: self.config.mark, dual_stack: false, ..ListenOptions::default() };
         let any: SocketAddr = if v6 { ([0u16; 8], 0).into() } else { ([0; 4], 0).into() };
         let socket = socket::bind_udp(&self.namespace, any, &options)?;
         UdpSocket::from_std(socket).map_err(|error| Error::new("watch a UDP socket of a pod", error))

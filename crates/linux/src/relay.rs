@@ -5,7 +5,7 @@
 use std::future::poll_fn;
 use std::io;
 use std::pin::{Pin, pin};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -28,6 +28,8 @@ pub struct Counters {
     pub forward: AtomicU64,
     /// From the second stream to the first.
     pub backward: AtomicU64,
+    /// One direction has ended and the other goes on.
+    pub half_closed: AtomicBool,
 }
 
 /// One of the two streams.
@@ -62,7 +64,13 @@ where
     poll_fn(|cx| {
         let there = forward.as_mut().poll(cx, Pin::new(&mut *first), Pin::new(&mut *second))?;
         let back = backward.as_mut().poll(cx, Pin::new(&mut *second), Pin::new(&mut *first))?;
-        if there.is_ready() && back.is_ready() { Poll::Ready(Ok(())) } else { Poll::Pending }
+        if there.is_ready() && back.is_ready() {
+            return Poll::Ready(Ok(()));
+        }
+        if there.is_ready() || back.is_ready() {
+            counters.half_closed.store(true, Ordering::Relaxed);
+        }
+        Poll::Pending
     })
     .await
 }

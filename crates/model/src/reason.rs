@@ -18,6 +18,8 @@ pub enum Reason {
     Drained,
     /// The pod it belonged to is gone.
     WorkloadGone,
+    /// One direction had ended and nothing came from the other for minutes: its owner has forgotten it.
+    HalfClosed,
     /// The peer's certificate was revoked.
     CertificateRevoked,
     /// The application, gateway or passthrough destination could not be connected.
@@ -96,7 +98,7 @@ impl Reason {
     /// The `response_flags` label.
     pub fn flag(&self) -> ResponseFlag {
         match self {
-            Self::Complete | Self::Drained | Self::WorkloadGone => ResponseFlag::None,
+            Self::Complete | Self::Drained | Self::WorkloadGone | Self::HalfClosed => ResponseFlag::None,
             Self::PolicyDenied(_) | Self::PolicyChanged(_) => ResponseFlag::Deny,
             Self::TlsFailed(_) => ResponseFlag::TlsFailure,
             Self::TunnelFailed(_) => ResponseFlag::H2HandshakeFailure,
@@ -118,6 +120,7 @@ impl fmt::Display for Reason {
             Self::PolicyChanged(why) => write!(f, "connection closed due to policy change: {why}"),
             Self::Drained => f.write_str("connection closed due to connection drain"),
             Self::WorkloadGone => f.write_str("connection closed due to connection drain: workload removed"),
+            Self::HalfClosed => f.write_str("connection half closed and silent for minutes"),
             Self::CertificateRevoked => f.write_str("connection closed: peer certificate revoked by CRL"),
             Self::ConnectFailed(why) => write!(f, "connection failed: {why}"),
             Self::HboneTimeout(why) => {

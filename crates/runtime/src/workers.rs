@@ -6,6 +6,7 @@ use std::{
     thread,
     time::Duration,
 };
+use telemetry::metrics::threads::Thread;
 use tokio::{runtime::Handle, sync::watch};
 
 /// The pool. Dropping it stops the threads; what they still run is dropped where it stands.
@@ -44,6 +45,22 @@ impl Workers {
     /// One thread's runtime; numbers beyond the last begin again at the first.
     pub fn handle(&self, index: usize) -> &Handle {
         &self.handles[index % self.handles.len()]
+    }
+
+    /// How busy each thread is.
+    pub fn measure(&self) -> Vec<Thread> {
+        let measure = |handle: &Handle| {
+            let metrics = handle.metrics();
+            Thread {
+                tasks: metrics.num_alive_tasks(),
+                queued: metrics.global_queue_depth(),
+                // A runtime of one thread has one worker, the first.
+                busy: metrics.worker_total_busy_duration(0),
+                parks: metrics.worker_park_count(0),
+                park_unparks: metrics.worker_park_unpark_count(0),
+            }
+        };
+        self.handles.iter().map(measure).collect()
     }
 
     /// The next thread's runtime, in turn.

@@ -1,12 +1,13 @@
 //! Metric families by the names that dashboards and alerts know (ztunnel.md §11.2, control-plane A19 and B9).
 //!
 //! One file per speaker: [`traffic`] and [`proxy`] for the node proxy, [`control`] for the control plane, [`agent`] for the node
-//! agent, [`process`] for every one of them. A [`Registry`] collects what one process has and writes it down as OpenMetrics.
+//! agent, [`process`] for every one of them, [`threads`] for those with a data plane. A [`Registry`] collects what one process has and writes it down as OpenMetrics.
 
 pub mod agent;
 pub mod control;
 pub mod process;
 pub mod proxy;
+pub mod threads;
 pub mod traffic;
 
 mod counted;

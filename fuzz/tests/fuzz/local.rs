@@ -45,3 +45,12 @@ fn zds_messages() {
         let _ = ztunnel::foreign::zds_message(bytes, 1);
     });
 }
+
+#[test]
+fn socks_conversations() {
+    let by_name = b"\x05\x01\x00\x05\x01\x00\x03\x08web.shop\x00\x50".to_vec();
+    let by_address = b"\x05\x02\x00\x02\x05\x01\x00\x01\x0a\x00\x00\x01\x00\x50".to_vec();
+    fuzz::run("socks", &[&by_name, &by_address], |bytes| {
+        ztunnel::foreign::socks(bytes);
+    });
+}

@@ -1,8 +1,8 @@
 //! Certificates of this node's workloads: where they come from, and which are kept ahead of need.
 
-use crate::config::{CertificateConfig, Config, ControlConfig};
+use crate::config::{CertificateConfig, Config, ControlConfig, Mode};
 use identity::{
-    CaClient, CertificateSource, Certificates,
+    CaClient, CertificateSource, Certificates, Issuer, IssuerSource, KeyKind,
     grpc::{self, Channel, ChannelError, ChannelOptions, RootSource, TokenSource},
     revocation::Revocations,
     tls::TlsSettings,
@@ -35,13 +35,21 @@ pub(crate) fn source(
     revocations: &Revocations,
     clock: &Clock,
 ) -> Result<Arc<dyn CertificateSource>, BoxError> {
+    let CertificateConfig { ttl, tls12, post_quantum_only, .. } = config.certificates;
+    let trust_domain_aliases = config.certificates.trust_domain_aliases.clone().into();
+    let settings = TlsSettings { tls12, post_quantum_only, revocations: revocations.clone(), trust_domain_aliases };
+    if config.certificates.fake {
+        tracing::warn!("FAKE_CA: certificates come from an authority that nobody else knows");
+        let issuer = Issuer::self_signed(&config.trust_domain, KeyKind::EcdsaP256, clock.now())?;
+        return Ok(Arc::new(IssuerSource::new(Arc::new(issuer), ttl, clock.clone()).with_tls(settings)));
+    }
     let Some(address) = &config.certificates.authority.address else {
         return Err("CA_ADDRESS is empty, and without certificates there are no tunnels; name the authority".into());
     };
     let channel = channel(&config.certificates.authority, address, &config.cluster_id)?;
-    let CertificateConfig { ttl, tls12, post_quantum_only, .. } = config.certificates;
-    let settings = TlsSettings { tls12, post_quantum_only, revocations: revocations.clone() };
-    Ok(Arc::new(CaClient::new(channel, ttl, true, clock.clone()).with_tls(settings)))
+    // A dedicated proxy's token speaks for its one workload already.
+    let impersonate = config.mode == Mode::Shared;
+    Ok(Arc::new(CaClient::new(channel, ttl, impersonate, clock.clone()).with_tls(settings)))
 }
 
 /// Keeps certificates for the workloads of this node and forgets those that left.
@@ -52,9 +60,9 @@ pub(crate) struct Prefetch {
 }
 
 impl Prefetch {
-    /// Follows the workloads of `node`; without a node nothing is asked for ahead of need.
-    pub(crate) fn new(certificates: Certificates, node: Option<Str>) -> Self {
-        Self { certificates, node }
+    /// Follows the workloads of the proxy's node; without a node, or with a single workload, nothing is asked for ahead of need.
+    pub(crate) fn new(certificates: Certificates, config: &Config) -> Self {
+        Self { certificates, node: config.node.clone().filter(|_| config.mode == Mode::Shared) }
     }
 
     /// Asks for what came and forgets what went between two snapshots.

@@ -1,7 +1,8 @@
 //! Settings of the node proxy: every variable of the contract, read once at the start into one immutable value.
 //!
 //! `environment` parses single values, `mesh_config` reads the two YAML documents, `sections` reads groups of values that
-//! belong together, `threads` sizes the data plane and `reference` lists what each variable means and whether it is honoured. Nothing here opens a socket.
+//! belong together, `threads` sizes the data plane and `reference` lists what each variable
+//! means. Nothing here opens a socket.
 
 mod environment;
 mod mesh_config;
@@ -10,12 +11,12 @@ mod sections;
 mod threads;
 
 pub use environment::{ConfigError, Environment};
-pub use reference::{Support, VARIABLES, Variable};
+pub use reference::{VARIABLES, page};
 
 use inpod::{Capture, SocketConfig};
 use mesh_config::ProxyConfig;
 use model::{Str, well_known};
-use sections::{sockets, termination_deadline, tunnels, worker_threads};
+use sections::{mode, sockets, termination_deadline, tunnels, worker_threads};
 use std::{collections::BTreeMap, net::IpAddr, path::PathBuf, time::Duration};
 
 /// Everything that was decided before the first socket was opened.
@@ -23,8 +24,14 @@ use std::{collections::BTreeMap, net::IpAddr, path::PathBuf, time::Duration};
 pub struct Config {
     /// Words of the command line, for the dump.
     pub arguments: String,
+    /// Whose proxy it is.
+    pub mode: Mode,
     /// Whether connections are proxied at all.
     pub proxy: bool,
+    /// Whether pods are offered SOCKS5.
+    pub socks5: bool,
+    /// Addresses are asked for one by one, when they are needed.
+    pub on_demand: bool,
     /// Own network id; empty on a mesh of one network.
     pub network: Str,
     /// Own node; `None`: every workload is local.
@@ -83,6 +90,15 @@ pub struct Config {
     pub log_json: bool,
 }
 
+/// Whose proxy it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Mode {
+    /// Every pod's of a node, as the node agent says.
+    Shared,
+    /// One workload's, in whose place it runs.
+    Dedicated(OwnWorkload),
+}
+
 /// The pod that the proxy itself is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OwnWorkload {
@@ -114,6 +130,10 @@ pub struct ControlConfig {
 pub struct CertificateConfig {
     /// How the authority is reached.
     pub authority: ControlConfig,
+    /// Certificates come from a throw-away authority inside the process instead.
+    pub fake: bool,
+    /// Further names of the mesh's trust domain.
+    pub trust_domain_aliases: Vec<Str>,
     /// Life to ask for.
     pub ttl: Duration,
     /// TLS 1.2 is spoken too.
@@ -163,14 +183,20 @@ pub struct TunnelConfig {
 
 impl Config {
     /// Ports in a pod that must never be a destination of the proxy itself.
-    pub fn illegal_ports(&self) -> [u16; 3] {
-        [well_known::INBOUND_PLAINTEXT_PORT, well_known::HBONE_PORT, well_known::OUTBOUND_PORT]
+    pub fn illegal_ports(&self) -> &'static [u16] {
+        const PORTS: [u16; 4] = [
+            well_known::INBOUND_PLAINTEXT_PORT,
+            well_known::HBONE_PORT,
+            well_known::OUTBOUND_PORT,
+            well_known::SOCKS5_PORT,
+        ];
+        if self.socks5 { &PORTS } else { &PORTS[..3] }
     }
 
     /// What of a pod is captured.
     pub fn capture(&self) -> Capture {
         let connections = self.proxy.then_some(self.worker_threads);
-        Capture { connections, dns: self.dns.enabled.then_some(self.dns.port) }
+        Capture { connections, dns: self.dns.enabled.then_some(self.dns.port), socks: self.socks5 }
     }
 
     /// Reads everything; the first value that means nothing stops the start.
@@ -181,7 +207,13 @@ impl Config {
         if !proxy && !dns.enabled {
             return conflict("ENABLE_PROXY=false and DNS capture off leave nothing to do; enable one of them");
         }
-        mode(environment)?;
+        let mode = mode(environment)?;
+        let on_demand = environment.parse("XDS_ON_DEMAND", false)?;
+        if on_demand && dns.enabled {
+            return conflict(
+                "XDS_ON_DEMAND=true leaves DNS without the names it answers; set ISTIO_META_DNS_CAPTURE=false",
+            );
+        }
         let cluster_id = proxy_config.metadata.get("CLUSTER_ID").cloned();
         let pod_name = environment.text("POD_NAME").unwrap_or_default();
         let pod_namespace = environment.text("POD_NAMESPACE").unwrap_or_default();
@@ -190,6 +222,8 @@ impl Config {
         Ok(Self {
             arguments: arguments.join(" "),
             proxy,
+            socks5: proxy && environment.parse("UNSTABLE_ENABLE_SOCKS5", false)?,
+            on_demand,
             network: environment.text("NETWORK").unwrap_or_default().into(),
             node: environment.text("NODE_NAME").map(Str::from),
             cluster_id: cluster_id
@@ -204,6 +238,8 @@ impl Config {
             control,
             certificates: CertificateConfig {
                 authority: self::control(environment, &proxy_config, "CA")?,
+                fake: environment.parse("FAKE_CA", false)?,
+                trust_domain_aliases: aliases(environment),
                 ttl: environment.duration("SECRET_TTL")?.unwrap_or(Duration::from_secs(86_400)),
                 tls12: environment.parse("TLS12_ENABLED", false)?,
                 post_quantum_only: environment.with("COMPLIANCE_POLICY", compliance)?.unwrap_or(false),
@@ -212,7 +248,8 @@ impl Config {
             local_xds: local_xds(environment)?,
             dns,
             tunnels: tunnels(environment)?,
-            sockets: sockets(environment)?,
+            sockets: sockets(environment, &mode)?,
+            mode,
             inpod_uds: text_or(environment, "INPOD_UDS", "/var/run/ztunnel/ztunnel.sock").into(),
             admin_port: proxy_config.admin_port.unwrap_or(well_known::ADMIN_PORT),
             stats_port: proxy_config.stats_port.unwrap_or(well_known::STATS_PORT),
@@ -238,23 +275,10 @@ fn text_or(environment: &Environment, name: &str, default: &str) -> String {
     environment.text(name).unwrap_or_else(|| default.to_owned())
 }
 
-/// Only one proxy per node is served; a dedicated proxy is refused rather than run wrongly.
-fn mode(environment: &Environment) -> Result<(), ConfigError> {
-    let read = |text: &str| match text.to_ascii_lowercase().as_str() {
-        "shared" => Ok(()),
-        "dedicated" => Err("a proxy dedicated to one workload is not served; use shared".to_owned()),
-        _ => Err("the modes are shared and dedicated".to_owned()),
-    };
-    environment.with("PROXY_MODE", read)?;
-    if environment.text("PROXY_WORKLOAD_INFO").is_some() {
-        return conflict("PROXY_WORKLOAD_INFO belongs to a dedicated proxy; unset it");
-    }
-    for name in ["FAKE_CA", "UNSTABLE_ENABLE_SOCKS5", "XDS_ON_DEMAND"] {
-        if environment.parse(name, false)? {
-            return Err(ConfigError::Conflict(format!("{name}=true is not served; unset it")));
-        }
-    }
-    Ok(())
+/// `TRUST_DOMAIN_ALIASES`, separated by commas.
+fn aliases(environment: &Environment) -> Vec<Str> {
+    let text = environment.text("TRUST_DOMAIN_ALIASES").unwrap_or_default();
+    text.split(',').map(str::trim).filter(|alias| !alias.is_empty()).map(Str::from).collect()
 }
 
 fn own(pod_name: &str, pod_namespace: &str, service_account: Option<String>) -> Option<OwnWorkload> {

@@ -9,12 +9,18 @@ use std::{
     collections::HashMap,
     net::SocketAddr,
     sync::{
-        Arc, OnceLock,
+        Arc, OnceLock, Weak,
         atomic::{AtomicU64, Ordering},
     },
+    time::Duration,
 };
 use telemetry::access::Direction;
-use tokio::sync::Notify;
+use tokio::{sync::Notify, time::Instant};
+
+/// How long a half-closed connection may be silent: no socket waits longer than 5 minutes to be closed.
+const HALF_CLOSED: Duration = Duration::from_secs(270);
+/// How often that is looked at.
+const SWEEP: Duration = Duration::from_secs(15);
 
 /// What the dump shows of a connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -62,6 +68,8 @@ struct Entry {
     judged: Option<Judged>,
     flow: Arc<crate::flow::Flow>,
     cut: Arc<Cut>,
+    /// Half closed: its bytes when they last changed, and when that was.
+    silent: Option<(u64, Instant)>,
 }
 
 /// The wish to end a connection, with its reason.
@@ -89,7 +97,7 @@ impl Connections {
     ) -> Tracked {
         let id = self.next.fetch_add(1, Ordering::Relaxed);
         let cut = Arc::new(Cut::default());
-        self.open.lock().insert(id, Entry { shown, judged, flow, cut: cut.clone() });
+        self.open.lock().insert(id, Entry { shown, judged, flow, cut: cut.clone(), silent: None });
         Tracked { connections: self.clone(), id, cut }
     }
 
@@ -97,9 +105,22 @@ impl Connections {
     pub(crate) fn judge(&self, mut verdict: impl FnMut(&Judged) -> Option<Reason>) {
         for entry in self.open.lock().values() {
             if let Some(reason) = entry.judged.as_ref().and_then(&mut verdict) {
-                // A connection that is being cut already keeps its first reason.
-                let _ = entry.cut.reason.set(reason);
-                entry.cut.wish.notify_one();
+                entry.cut.wish(reason);
+            }
+        }
+    }
+
+    /// Cuts what is half closed and has been silent for too long.
+    fn sweep(&self, now: Instant) {
+        for entry in self.open.lock().values_mut() {
+            let Some(moved) = entry.flow.half_closed() else { continue };
+            match entry.silent {
+                Some((before, since)) if before == moved => {
+                    if now.duration_since(since) >= HALF_CLOSED {
+                        entry.cut.wish(Reason::HalfClosed);
+                    }
+                }
+                _ => entry.silent = Some((moved, now)),
             }
         }
     }
@@ -117,6 +138,24 @@ impl Connections {
         for entry in self.open.lock().values() {
             entry.flow.count_bytes();
         }
+    }
+}
+
+impl Cut {
+    /// A connection that is being cut already keeps its first reason.
+    fn wish(&self, reason: Reason) {
+        let _ = self.reason.set(reason);
+        self.wish.notify_one();
+    }
+}
+
+/// Cuts what is half closed and silent, until the connections are nobody's any more.
+pub(crate) async fn sweep(connections: Weak<Connections>) {
+    let mut tick = tokio::time::interval(SWEEP);
+    loop {
+        tick.tick().await;
+        let Some(connections) = connections.upgrade() else { return };
+        connections.sweep(Instant::now());
     }
 }
 
@@ -163,5 +202,28 @@ mod tests {
         assert_eq!(connections.shown().len(), 3);
         drop((wrong, right, outbound));
         assert!(connections.shown().is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_half_closed_and_silent_ends_within_five_minutes() {
+        let connections = Arc::new(Connections::default());
+        let half = Arc::new(crate::flow::Flow::half_closed_for_test());
+        let tracked = |flow: Arc<crate::flow::Flow>| {
+            let source = SocketAddr::from(([10, 0, 0, 1], 1));
+            let shown = Shown {
+                direction: Direction::Outbound,
+                source,
+                original: None,
+                actual: String::new(),
+                protocol: "TCP",
+            };
+            connections.enter(shown, None, flow)
+        };
+        let (forgotten, whole) = (tracked(half), tracked(Arc::new(crate::flow::Flow::untold())));
+        tokio::spawn(sweep(Arc::downgrade(&connections)));
+        let begun = Instant::now();
+        assert_eq!(forgotten.cut().await, Reason::HalfClosed);
+        assert!(begun.elapsed() < Duration::from_secs(300), "{:?}", begun.elapsed());
+        assert!(futures_util::FutureExt::now_or_never(whole.cut()).is_none(), "an open connection may be silent");
     }
 }

@@ -41,6 +41,14 @@ impl Flow {
         Self::default()
     }
 
+    /// A flow of which one direction has ended.
+    #[cfg(test)]
+    pub(crate) fn half_closed_for_test() -> Self {
+        let flow = Self::default();
+        flow.moved.half_closed.store(true, Relaxed);
+        flow
+    }
+
     /// Counts what has passed since the last time: scrapes see long connections live.
     pub(crate) fn count_bytes(&self) {
         if let Some(open) = &*self.open.lock() {
@@ -52,6 +60,12 @@ impl Flow {
         let (forward, backward) = (self.moved.forward.load(Relaxed), self.moved.backward.load(Relaxed));
         open.received(forward - self.counted_forward.swap(forward, Relaxed));
         open.sent(backward - self.counted_backward.swap(backward, Relaxed));
+    }
+
+    /// Bytes so far, if only one direction is still open.
+    pub(crate) fn half_closed(&self) -> Option<u64> {
+        let moved = || self.moved.forward.load(Relaxed) + self.moved.backward.load(Relaxed);
+        self.moved.half_closed.load(Relaxed).then(moved)
     }
 
     fn end(&self, reason: &Reason) {

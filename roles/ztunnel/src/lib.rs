@@ -17,11 +17,14 @@ mod listener;
 mod node;
 mod observe;
 mod outbound;
+mod own;
 mod pod;
 mod policy;
 mod proxy;
 mod route;
 mod run;
+mod socks;
+mod stale;
 mod state;
 mod telling;
 
@@ -32,6 +35,9 @@ pub use config::{Config, ConfigError, Environment};
 pub use run::{Parts, run};
 
 use runtime::{BoxError, Threads, clock::Clock};
+
+/// Where systems keep their resolver's settings.
+const DEFAULT_RESOLVER: &str = "/etc/resolv.conf";
 
 /// The node proxy's command line; everything else is in its environment.
 #[derive(Debug, Clone, clap::Args)]
@@ -47,6 +53,7 @@ pub fn main(args: Args) -> Result<(), BoxError> {
     let config = Config::read(&Environment::of_process(), &arguments)?;
     let format = if config.log_json { telemetry::log::Format::Json } else { telemetry::log::Format::Plain };
     let log = telemetry::log::init(format, &config.log_filter)?;
-    let parts = Parts { levels: Some(log.levels), clock: Clock::system() };
+    let resolver = DEFAULT_RESOLVER.into();
+    let parts = Parts { levels: Some(log.levels), clock: Clock::system(), resolver };
     runtime::run("ztunnel-main", Threads::Current, |shutdown| run(config, None, parts, shutdown))
 }

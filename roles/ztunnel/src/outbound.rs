@@ -1,21 +1,23 @@
-//! Connections that leave a pod (15001): original destination, one decision, a way there, bytes, one record.
+//! Connections that leave a pod: one decision, a way there, bytes, one record.
+//!
+//! [`handle`] serves what was captured on 15001. [`connect`] is everything up to the moment when bytes can flow, for those who
+//! have to tell their client of it first.
 
 use crate::{
     certificates::identity_of,
     connections::Shown,
-    dialer,
-    flow::{self, Beginning, Session},
+    dialer::{self, Peer},
+    flow::{self, Abort, Beginning, Session},
     listener::local_address,
     pod::Shard,
     route::{self, Chooser, Hop, Route, Source, Tunnel},
-    telling,
+    telling::{self, Behind},
 };
-use hbone::{ConnectRequest, Key, Opened, TunnelStream};
-use identity::tls::TlsStream;
+use hbone::{Baggage, ConnectRequest, Key, Opened, TunnelStream};
 use linux::socket;
 use model::{Identity, Reason, Workload, well_known};
 use rand::RngExt;
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 use telemetry::access::Direction;
 use tokio::{
     net::{TcpStream, lookup_host},
@@ -24,6 +26,8 @@ use tokio::{
 
 /// How long DNS may take to resolve a destination that has a name instead of an address.
 const RESOLVE_TIMEOUT: Duration = Duration::from_secs(5);
+/// Tunnels over connections whose peer turns out to be revoked, until the connection is given up.
+const TRIES: usize = 2;
 
 /// A connection for which a way was found.
 #[derive(Debug)]
@@ -34,37 +38,114 @@ struct Planned {
     hop: SocketAddr,
 }
 
-/// Handles one captured connection.
+/// The far end of an open connection.
+enum Far {
+    Plain(TcpStream),
+    Tunnel(TunnelStream),
+}
+
+/// What was opened, and who is at its other end.
+struct Reached {
+    far: Far,
+    peer: Peer,
+    /// The workload behind a network's gateway.
+    behind: Option<Behind>,
+}
+
+/// A connection over which bytes can flow.
+pub(crate) struct Connected {
+    session: Session,
+    far: Far,
+    peer: Peer,
+}
+
+/// Handles one captured connection. One that could not be carried is reset: the client must not take it for one that was
+/// served.
 pub(crate) async fn handle(shard: Arc<Shard>, mut client: TcpStream, source: SocketAddr) {
     let since = Instant::now();
-    let destination = match original_destination(&client) {
+    let destination = match socket::original_dst(&client) {
         Ok(destination) => destination,
         Err(error) => {
             tracing::debug!(%source, "the connection ended before its destination was known: {error}");
             return;
         }
     };
-    let planned = match plan(&shard, source, destination, &client).await {
-        Ok(planned) => planned,
-        Err((local, reason)) => {
-            let traffic = &shard.pod.proxy.metrics.traffic;
-            flow::fail_early(traffic, Direction::Outbound, source, destination, local.as_deref(), reason);
-            return;
-        }
-    };
-    let session = begin(&shard, &planned, source, destination, since);
-    let carried = carry(&shard, &session, &planned, source, &mut client);
-    let reason = tokio::select! {
-        biased;
-        reason = session.cut() => reason,
-        reason = shard.pod.ended() => reason,
-        reason = carried => reason,
-    };
-    session.finish(reason);
+    // A connection to the capture port itself was not captured; following it would lead back here for ever.
+    if destination.port() == well_known::OUTBOUND_PORT && destination == local_address(&client) {
+        fail(&shard, source, destination, None, Reason::SelfCall);
+        return client.abort();
+    }
+    match connect(&shard, source, destination, since).await {
+        Ok(connected) => connected.carry(&shard, &mut client).await,
+        Err(_) => client.abort(),
+    }
 }
 
-fn original_destination(client: &TcpStream) -> io::Result<SocketAddr> {
-    socket::original_dst(client)
+fn fail(shard: &Shard, source: SocketAddr, destination: SocketAddr, local: Option<&Workload>, reason: Reason) {
+    let traffic = &shard.pod.proxy.metrics.traffic;
+    flow::fail_early(traffic, Direction::Outbound, source, destination, local, reason);
+}
+
+/// Finds the way and goes it. A failure is counted and recorded here.
+pub(crate) async fn connect(
+    shard: &Shard,
+    source: SocketAddr,
+    destination: SocketAddr,
+    since: Instant,
+) -> Result<Connected, Reason> {
+    let planned = match plan(shard, source, destination).await {
+        Ok(planned) => planned,
+        Err((local, reason)) => {
+            fail(shard, source, destination, local.as_deref(), reason.clone());
+            return Err(reason);
+        }
+    };
+    let begin = |behind: Option<&Behind>| begin(shard, &planned, behind, source, destination, since);
+    // Who is behind a network's gateway shows only at the end of the way; everybody else is named before it.
+    let mut session = match planned.route.tunnel {
+        Tunnel::DoubleHbone { .. } => None,
+        Tunnel::Plain | Tunnel::Hbone { .. } => Some(begin(None)),
+    };
+    let reached = tokio::select! {
+        biased;
+        reason = shard.pod.ended() => Err(reason),
+        reached = reach(shard, &planned, source) => reached,
+    };
+    match reached {
+        Ok(Reached { far, peer, behind }) => {
+            let session = session.take().unwrap_or_else(|| begin(behind.as_ref()));
+            Ok(Connected { session, far, peer })
+        }
+        Err(reason) => {
+            session.take().unwrap_or_else(|| begin(None)).finish(reason.clone());
+            Err(reason)
+        }
+    }
+}
+
+impl Connected {
+    /// Moves bytes until the connection ends, or has to.
+    pub(crate) async fn carry(self, shard: &Shard, client: &mut TcpStream) {
+        let Self { session, mut far, peer } = self;
+        let relayed = async {
+            match &mut far {
+                Far::Plain(server) => session.relay(client, server).await,
+                Far::Tunnel(tunnel) => session.relay(client, tunnel).await,
+            }
+        };
+        let reason = tokio::select! {
+            biased;
+            reason = session.cut() => reason,
+            reason = shard.pod.ended() => reason,
+            () = peer.revoked(&shard.pod.proxy.revocations) => Reason::CertificateRevoked,
+            reason = relayed => reason,
+        };
+        if reason == Reason::CertificateRevoked {
+            shard.pod.proxy.metrics.revocation_rejections.add(&["source"]);
+            client.abort();
+        }
+        session.finish(reason);
+    }
 }
 
 /// Finds the way: waits for the local workload, decides, resolves a name.
@@ -72,34 +153,38 @@ async fn plan(
     shard: &Shard,
     source: SocketAddr,
     destination: SocketAddr,
-    client: &TcpStream,
 ) -> Result<Planned, (Option<Arc<Workload>>, Reason)> {
     let proxy = &shard.pod.proxy;
-    // A connection to the capture port itself was not captured; following it would lead back here for ever.
-    if destination.port() == well_known::OUTBOUND_PORT && destination == local_address(client) {
-        return Err((None, Reason::SelfCall));
-    }
     let workload = proxy.state.await_local_workload(&shard.pod.info).await;
     let workload = workload.ok_or((None, Reason::WorkloadUnknown))?;
+    let illegal_ports = proxy.config.illegal_ports();
+    let standpoint = Source { workload: &workload, network: &proxy.config.network, illegal_ports };
+    proxy.state.demand_way(standpoint, destination).await;
+    let affinity = &shard.pod.affinity;
     let route = {
-        let illegal_ports = proxy.config.illegal_ports();
-        let standpoint = Source { workload: &workload, network: &proxy.config.network, illegal_ports: &illegal_ports };
         let mut below = |limit: u64| rand::rng().random_range(0..limit);
-        let mut chooser = Chooser::new(&mut below, Some(source.ip()));
+        let kept = |service: &_, timeout| affinity.kept(service, source.ip(), timeout, Instant::now());
+        let mut chooser = Chooser::new(&mut below, Some(source.ip())).keeping(&kept);
         route::decide(&proxy.state.mesh(), standpoint, destination, &mut chooser)
     };
     let route = route.map_err(|reason| (Some(workload.clone()), reason))?;
-    let hop = resolve(&route.hop).await.map_err(|reason| (Some(workload.clone()), reason))?;
+    if let (Some(service), Some(chosen)) = (&route.service, &route.workload)
+        && service.session_affinity.is_some()
+    {
+        affinity.keep(service.key(), source.ip(), chosen.uid.clone(), Instant::now());
+    }
+    let hop = resolve(shard, &workload, &route.hop).await.map_err(|reason| (Some(workload.clone()), reason))?;
     let identity = identity_of(&workload, &shard.pod.info);
     Ok(Planned { workload, identity, route, hop })
 }
 
 /// The address of the next hop; a name is asked of the system's resolver and one of its addresses taken by chance.
-async fn resolve(hop: &Hop) -> Result<SocketAddr, Reason> {
+async fn resolve(shard: &Shard, workload: &Workload, hop: &Hop) -> Result<SocketAddr, Reason> {
     let (hostname, port, prefer_v6) = match hop {
         Hop::Address(address) => return Ok(*address),
         Hop::Name { hostname, port, prefer_v6 } => (&**hostname, *port, *prefer_v6),
     };
+    shard.pod.proxy.metrics.on_demand_dns(workload, hostname);
     let found = match time::timeout(RESOLVE_TIMEOUT, lookup_host((hostname, port))).await {
         Ok(Ok(found)) => found.collect::<Vec<_>>(),
         Ok(Err(error)) => return Err(Reason::DnsFailed(format!("{hostname}: {error}"))),
@@ -113,14 +198,24 @@ async fn resolve(hop: &Hop) -> Result<SocketAddr, Reason> {
     }
 }
 
-fn begin(shard: &Shard, planned: &Planned, source: SocketAddr, destination: SocketAddr, since: Instant) -> Session {
+fn begin(
+    shard: &Shard,
+    planned: &Planned,
+    behind: Option<&Behind>,
+    source: SocketAddr,
+    destination: SocketAddr,
+    since: Instant,
+) -> Session {
     let Planned { workload, identity, route, hop } = planned;
     let protocol = match route.tunnel {
         Tunnel::Plain => "TCP",
         Tunnel::Hbone { .. } => "HBONE",
         Tunnel::DoubleHbone { .. } => "DOUBLEHBONE",
     };
-    let (record, labels) = telling::outbound(workload, identity, route, source, *hop);
+    let (mut record, mut labels) = telling::outbound(workload, identity, route, source, *hop);
+    if let Some(behind) = behind {
+        telling::arrived_at(&mut record, &mut labels, behind);
+    }
     let shown = Shown {
         direction: Direction::Outbound,
         source,
@@ -132,43 +227,31 @@ fn begin(shard: &Shard, planned: &Planned, source: SocketAddr, destination: Sock
     Session::begin(&shard.pod.proxy.metrics.traffic, &shard.connections, beginning)
 }
 
-/// Connects to the next hop and moves bytes.
-async fn carry(
-    shard: &Shard,
-    session: &Session,
-    planned: &Planned,
-    source: SocketAddr,
-    client: &mut TcpStream,
-) -> Reason {
-    let proxy = &shard.pod.proxy;
+/// Connects to the next hop, and through it as far as the way leads.
+async fn reach(shard: &Shard, planned: &Planned, source: SocketAddr) -> Result<Reached, Reason> {
     match &planned.route.tunnel {
-        Tunnel::Plain => match shard.pod.sockets.connect(planned.hop, None).await {
-            Ok(mut server) => session.relay(client, &mut server).await,
-            Err(error) => refuse(client, Reason::ConnectFailed(error.to_string())),
-        },
+        Tunnel::Plain => {
+            let connected = shard.pod.sockets.connect(planned.hop, None).await;
+            let server = connected.map_err(|error| Reason::ConnectFailed(error.to_string()))?;
+            Ok(Reached { far: Far::Plain(server), peer: Peer::nobody(), behind: None })
+        }
         Tunnel::Hbone { authority, expected } => {
             let request = request(planned, source, authority.clone(), None);
-            match open(shard, planned, source, expected, &request).await {
-                Ok(mut tunnel) => session.relay(client, &mut tunnel).await,
-                Err(reason) => refuse(client, reason),
-            }
+            let Opened { stream, peer, .. } = open(shard, planned, source, expected, &request).await?;
+            Ok(Reached { far: Far::Tunnel(stream), peer, behind: None })
         }
         Tunnel::DoubleHbone { authority, gateway, expected } => {
             let outer = request(planned, source, authority.clone(), None);
-            let network = Some(proxy.config.network.to_string());
+            let network = Some(shard.pod.proxy.config.network.to_string());
             let inner = request(planned, source, authority.clone(), network);
-            match open_double(shard, planned, source, (gateway, &outer), (expected, &inner)).await {
-                Ok(mut tunnel) => session.relay(client, &mut tunnel).await,
-                Err(reason) => refuse(client, reason),
-            }
+            let Opened { stream, peer, .. } = open(shard, planned, source, gateway, &outer).await?;
+            let key = key(planned, source, expected);
+            let (secured, inner_peer) = dialer::secure(&shard.pod.proxy, &key, stream).await?;
+            let Opened { stream, headers, .. } = hbone::connect_once(secured, &inner).await?;
+            let behind = Behind { identity: inner_peer.identity.clone(), baggage: Baggage::from_headers(&headers) };
+            Ok(Reached { far: Far::Tunnel(stream), peer: peer.and(inner_peer), behind: Some(behind) })
         }
     }
-}
-
-/// A connection that could not be carried is reset: the client must not take it for one that was served.
-fn refuse(client: &mut TcpStream, reason: Reason) -> Reason {
-    flow::Abort::abort(client);
-    reason
 }
 
 fn request(
@@ -179,7 +262,7 @@ fn request(
 ) -> ConnectRequest {
     ConnectRequest {
         authority,
-        baggage: hbone::Baggage::of(&planned.workload).header(),
+        baggage: Baggage::of(&planned.workload).header(),
         forwarded_for: source,
         forwarded_host: planned.route.service.as_ref().map(|service| service.hostname.to_string()),
         traceparent: Some(hbone::traceparent()),
@@ -196,28 +279,22 @@ fn key(planned: &Planned, source: SocketAddr, expected: &[Identity]) -> Key {
     }
 }
 
+/// A tunnel over a connection of the pool. One that was made before its peer was revoked is cut and made anew, so that the
+/// handshake refuses it.
 async fn open(
     shard: &Shard,
     planned: &Planned,
     source: SocketAddr,
     expected: &[Identity],
     request: &ConnectRequest,
-) -> Result<TunnelStream, Reason> {
-    let Opened { stream, .. } = shard.pool.open(&key(planned, source, expected), request).await?;
-    Ok(stream)
-}
-
-/// A tunnel to the gateway, and within it TLS and a tunnel to the workload behind.
-async fn open_double(
-    shard: &Shard,
-    planned: &Planned,
-    source: SocketAddr,
-    (gateway, outer): (&[Identity], &ConnectRequest),
-    (expected, inner): (&[Identity], &ConnectRequest),
-) -> Result<TunnelStream, Reason> {
-    let through = open(shard, planned, source, gateway, outer).await?;
-    let secured: TlsStream<TunnelStream> =
-        dialer::secure(&shard.pod.proxy, &key(planned, source, expected), through).await?;
-    let Opened { stream, .. } = hbone::connect_once(secured, inner).await?;
-    Ok(stream)
+) -> Result<Opened<Peer>, Reason> {
+    let key = key(planned, source, expected);
+    for _ in 0..TRIES {
+        let opened = shard.pool.open(&key, request).await?;
+        if !opened.peer.is_revoked(&shard.pod.proxy.revocations) {
+            return Ok(opened);
+        }
+        shard.pool.cut_destination(planned.hop.ip());
+    }
+    Err(Reason::CertificateRevoked)
 }

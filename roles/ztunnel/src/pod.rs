@@ -3,9 +3,16 @@
 //! Each thread has listening sockets of its own on the pod's ports (SO_REUSEPORT: the kernel spreads connections), so that a
 //! connection, its tunnel and its pool stay on the thread that accepted it. Where the sockets come from is `inpod`'s.
 
-use crate::{connections::Connections, dialer::Dialer, dns, inbound, listener, outbound, policy, proxy::Proxy};
+use crate::{
+    connections::{self, Connections},
+    dialer::Dialer,
+    dns, inbound, listener, outbound, policy,
+    proxy::Proxy,
+    route::Affinity,
+    socks, stale,
+};
 use hbone::{Pool, PoolOptions, Windows};
-use inpod::{Listener, Port, Proxies, Sockets, Stop, WorkloadInfo, listeners};
+use inpod::{Listener, Port, Proxies, Sockets, Stop, WorkloadInfo, listeners, listeners::Opened};
 use linux::netns::NetNs;
 use model::{Reason, Str};
 use runtime::{drain, task, workers::Workers};
@@ -40,6 +47,8 @@ pub(crate) struct Pod {
     pub drain: drain::Watch,
     /// Whether applications can be shown the client's address.
     pub original_source: bool,
+    /// Which endpoints its clients keep.
+    pub affinity: Affinity,
     ending: Arc<OnceLock<Reason>>,
 }
 
@@ -81,12 +90,14 @@ pub(crate) struct Starter {
     workers: Arc<Workers>,
     /// Proxies on their way out.
     ending: JoinSet<()>,
+    /// The proxy's own pod.
+    own: Option<Running>,
 }
 
 impl Starter {
     /// Pods will be served on `workers`.
     pub(crate) fn new(proxy: Arc<Proxy>, workers: Arc<Workers>) -> Self {
-        Self { proxy, workers, ending: JoinSet::new() }
+        Self { proxy, workers, ending: JoinSet::new(), own: None }
     }
 
     /// The proxies that are still draining; waiting for them is the caller's.
@@ -106,6 +117,8 @@ impl Starter {
                 handshakes: Semaphore::new(MAX_HANDSHAKES),
             });
             task::spawn("policy", policy::enforce(Arc::downgrade(&shard), pod.proxy.state.clone()));
+            task::spawn("stale tunnels", stale::cut(Arc::downgrade(&shard), pod.proxy.state.clone()));
+            task::spawn("half-closed connections", connections::sweep(Arc::downgrade(&shard.connections)));
             shard
         };
         (0..count).map(shard).collect()
@@ -136,6 +149,10 @@ impl Starter {
                     let served = listener::serve(shard, accept(socket)?, Direction::Inbound, inbound::tunnels);
                     task::spawn("inbound", served);
                 }
+                (Port::Socks, Some(shard)) => {
+                    let served = listener::serve(shard, accept(socket)?, Direction::Outbound, socks::handle);
+                    task::spawn("socks", served);
+                }
                 (Port::DnsUdp, _) => {
                     let socket = UdpSocket::from_std(socket.into())?;
                     task::spawn("dns udp", dns::server::serve_udp(pod.clone(), socket));
@@ -143,10 +160,56 @@ impl Starter {
                 (Port::DnsTcp, _) => {
                     task::spawn("dns tcp", dns::server::serve_tcp(pod.clone(), accept(socket)?));
                 }
-                (Port::Outbound | Port::Plaintext | Port::Tunnels, None) => {}
+                (Port::Outbound | Port::Plaintext | Port::Tunnels | Port::Socks, None) => {}
             }
         }
         Ok(())
+    }
+
+    /// Serves what was opened for one pod.
+    fn begin(
+        &self,
+        uid: &Str,
+        info: &WorkloadInfo,
+        sockets: Sockets,
+        opened: Opened,
+    ) -> Result<(Running, Vec<Arc<Shard>>), String> {
+        let (drain, watch) = drain::Drain::new();
+        let ending = Arc::new(OnceLock::new());
+        let pod = Arc::new(Pod {
+            info: info.clone(),
+            sockets: Arc::new(sockets),
+            proxy: self.proxy.clone(),
+            drain: watch,
+            original_source: opened.original_source,
+            affinity: Affinity::default(),
+            ending: ending.clone(),
+        });
+        let sets = opened.listeners.iter().filter(|listener| listener.port == Port::Tunnels).count();
+        let shards = self.shards(&pod, sets.min(self.workers.count()));
+        self.serve(&pod, &shards, opened.listeners).map_err(|error| format!("serving the pod's sockets: {error}"))?;
+        Ok((Running { uid: uid.clone(), drain, ending }, shards))
+    }
+
+    /// Serves the proxy itself to the mesh: tunnels that arrive for its own pod.
+    pub(crate) fn start_own(
+        &mut self,
+        info: &WorkloadInfo,
+        sockets: Sockets,
+        listener: Listener,
+    ) -> Result<(), String> {
+        // The application is this process: it has no use for the client's address.
+        let opened = Opened { listeners: vec![listener], original_source: false };
+        let (running, _shards) = self.begin(&"own".into(), info, sockets, opened)?;
+        self.own = Some(running);
+        Ok(())
+    }
+
+    /// Lets what came for the proxy itself end.
+    pub(crate) fn stop_own(&mut self) {
+        if let Some(own) = self.own.take() {
+            self.end(own);
+        }
     }
 
     fn end(&mut self, running: Running) {
@@ -177,23 +240,12 @@ impl Proxies for Starter {
         let config = &self.proxy.config;
         let opened =
             listeners::open(namespace, &config.sockets, &config.capture()).map_err(|error| error.to_string())?;
-        let (drain, watch) = drain::Drain::new();
-        let ending = Arc::new(OnceLock::new());
-        let pod = Arc::new(Pod {
-            info: info.clone(),
-            sockets: Arc::new(Sockets::own(namespace.clone(), config.sockets.clone())),
-            proxy: self.proxy.clone(),
-            drain: watch,
-            original_source: opened.original_source,
-            ending: ending.clone(),
-        });
-        let sets = opened.listeners.iter().filter(|listener| listener.port == Port::Outbound).count();
-        let shards = self.shards(&pod, sets.min(self.workers.count()));
-        self.serve(&pod, &shards, opened.listeners).map_err(|error| format!("serving the pod's sockets: {error}"))?;
+        let sockets = Sockets::own(namespace.clone(), config.sockets.clone());
+        let (running, shards) = self.begin(uid, info, sockets, opened)?;
         let connections = shards.iter().map(|shard| shard.connections.clone()).collect();
         self.proxy.pods.lock().insert(uid.clone(), (info.clone(), connections));
         tracing::info!(%uid, name = %info.name, namespace = %info.namespace, "pod is served");
-        Ok(Running { uid: uid.clone(), drain, ending })
+        Ok(running)
     }
 
     fn stop(&mut self, running: Running, how: Stop) {

@@ -1,6 +1,6 @@
 //! What every pod and every connection shares.
 
-use crate::{config::Config, connections::Connections, state::State};
+use crate::{config::Config, connections::Connections, dns::Resolver, state::State};
 use identity::{Certificates, revocation::Revocations};
 use inpod::WorkloadInfo;
 use model::Str;
@@ -23,8 +23,8 @@ pub(crate) struct Proxy {
     pub revocations: Revocations,
     /// Metrics.
     pub metrics: telemetry::metrics::proxy::Proxy,
-    /// Name servers for what the mesh does not know.
-    pub name_servers: Vec<std::net::SocketAddr>,
+    /// Whom to ask for names that the mesh does not know.
+    pub resolver: Resolver,
     /// For the dump and for scrapes.
     pub pods: Mutex<Pods>,
 }

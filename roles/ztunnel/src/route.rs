@@ -5,12 +5,16 @@
 //! a service's endpoints, `gateway` resolves waypoints and network gateways. Sockets, TLS and names that need DNS are the
 //! business of whoever carries the decision out.
 
+mod affinity;
 mod endpoint;
 mod gateway;
 #[cfg(test)]
 mod tests;
+mod wanted;
 
+pub(crate) use affinity::Affinity;
 pub(crate) use endpoint::{Choice, Chooser};
+pub(crate) use wanted::wanted;
 
 use hbone::Authority;
 use model::{

@@ -7,9 +7,10 @@
 use crate::{
     admin::{self, Admin},
     certificates::{self, Prefetch},
-    config::{Config, LocalXds},
+    config::{Config, LocalXds, Mode},
     dns, node,
     observe::{PodCounter, XdsObserver},
+    own::{self, Own},
     pod::Starter,
     proxy::Proxy,
     state::{self, State, XdsSink},
@@ -33,7 +34,7 @@ use runtime::{
     task,
     workers::Workers,
 };
-use std::{net::Ipv4Addr, sync::Arc, time::Duration};
+use std::{net::Ipv4Addr, path::PathBuf, sync::Arc, time::Duration};
 use telemetry::{
     log::Levels,
     metrics::{self, Registry},
@@ -54,6 +55,8 @@ pub struct Parts {
     pub levels: Option<Levels>,
     /// The time of day.
     pub clock: Clock,
+    /// The file that says whom to ask for names: `/etc/resolv.conf`.
+    pub resolver: PathBuf,
 }
 
 /// Runs the proxy until told to end. Certificates come from `source`, or from where the settings say.
@@ -70,9 +73,12 @@ pub async fn run(
     let (servers, watch) = Drain::new();
     serve_readiness(&config, &ready, &workers, &watch).await?;
 
+    let own = Own::bind(&config)?;
     let version = config.metadata.get("ISTIO_VERSION").cloned().unwrap_or_else(|| "unknown".to_owned());
     let mut registry = Registry::new("ztunnel", &version);
     let families = metrics::proxy::Proxy::register(&mut registry);
+    let measured = workers.clone();
+    metrics::threads::register(&mut registry, move || measured.measure());
     let revocations = Revocations::default();
     if let Some(path) = config.certificates.revocation_list.clone() {
         let list = revocations.clone();
@@ -85,11 +91,11 @@ pub async fn run(
     let (certificates, renewing) = Certificates::new(source, parts.clock.clone());
     task::spawn("certificates", renewing);
     let proxy = Arc::new(Proxy {
-        state: Arc::new(State::new(config.node.clone())),
+        state: Arc::new(State::new(config.node.clone(), config.network.clone())),
         certificates,
         revocations,
         metrics: families,
-        name_servers: name_servers(),
+        resolver: dns::Resolver::read(&parts.resolver),
         pods: parking_lot::Mutex::default(),
         config,
     });
@@ -104,7 +110,7 @@ pub async fn run(
 
     let outcome = tokio::select! {
         () = shutdown.triggered() => Ok(()),
-        outcome = serve_pods(&proxy, roster.clone(), &ready, synchronised, watch) => outcome,
+        outcome = serve_pods(&proxy, roster.clone(), own, &ready, synchronised, watch) => outcome,
     };
     leave(&roster, servers).await;
     outcome
@@ -112,12 +118,12 @@ pub async fn run(
 
 /// Without these rights no pod could be served: better said now than by each pod's failure.
 fn probe(config: &Config) -> Result<(), BoxError> {
-    if !config.proxy {
+    if !config.proxy || config.mode != Mode::Shared {
         return Ok(());
     }
     let why = |error: linux::Error| format!("{error}: the proxy needs CAP_SYS_ADMIN, CAP_NET_ADMIN and CAP_NET_RAW");
     let scratch = NetNs::new_anonymous().map_err(why)?;
-    let options = ListenOptions { mark: Some(config.sockets.mark), ..ListenOptions::default() };
+    let options = ListenOptions { mark: config.sockets.mark, ..ListenOptions::default() };
     socket::bind_udp(&scratch, (Ipv4Addr::UNSPECIFIED, 0).into(), &options).map_err(why)?;
     Ok(())
 }
@@ -161,16 +167,6 @@ async fn serve_people(
     Ok(())
 }
 
-fn name_servers() -> Vec<std::net::SocketAddr> {
-    match std::fs::read_to_string("/etc/resolv.conf") {
-        Ok(text) => dns::name_servers(&text),
-        Err(error) => {
-            tracing::warn!("reading /etc/resolv.conf: {error}; only names of the mesh will be answered");
-            Vec::new()
-        }
-    }
-}
-
 fn read_local(proxy: &Proxy) -> Result<(), BoxError> {
     let changes = match &proxy.config.local_xds {
         None => return Ok(()),
@@ -178,7 +174,7 @@ fn read_local(proxy: &Proxy) -> Result<(), BoxError> {
         Some(LocalXds::Path(path)) => state::read_local_file(path)?,
     };
     proxy.state.apply(changes);
-    let prefetch = Prefetch::new(proxy.certificates.clone(), proxy.config.node.clone());
+    let prefetch = Prefetch::new(proxy.certificates.clone(), &proxy.config);
     prefetch.follow(&model::Mesh::new(), &proxy.state.mesh());
     Ok(())
 }
@@ -191,11 +187,15 @@ fn follow_control_plane(proxy: &Arc<Proxy>, ready: &Ready) -> Result<tokio::sync
         return Ok(tokio::sync::watch::channel(true).1);
     };
     let channel = certificates::channel(control, address, &proxy.config.cluster_id)?;
-    let prefetch = Prefetch::new(proxy.certificates.clone(), proxy.config.node.clone());
+    let prefetch = Prefetch::new(proxy.certificates.clone(), &proxy.config);
     let observer = XdsObserver(proxy.metrics.xds.clone());
     let sink = XdsSink::new(proxy.state.clone(), prefetch, observer);
-    let config = xds::client::Config::new(node::node(&proxy.config));
+    let on_demand = proxy.config.on_demand;
+    let config = xds::client::Config { on_demand, ..xds::client::Config::new(node::node(&proxy.config)) };
     let (client, handle) = xds::client::Client::new(config, sink);
+    if on_demand {
+        proxy.state.ask_on_demand(handle.demand.clone(), proxy.config.cluster_id.clone());
+    }
     task::spawn(
         "xds",
         client.run(move || {
@@ -218,18 +218,27 @@ fn follow_control_plane(proxy: &Arc<Proxy>, ready: &Ready) -> Result<tokio::sync
     Ok(handle.synced)
 }
 
-/// Serves pods once the mesh is known; ends only when the node agent breaks the protocol.
+/// Serves pods once the mesh is known; ends only when there is nothing to serve, or the node agent breaks the protocol.
 async fn serve_pods(
     proxy: &Proxy,
     roster: SharedRoster<Starter>,
+    own: Option<Own>,
     ready: &Ready,
     mut synchronised: tokio::sync::watch::Receiver<bool>,
     watch: drain::Watch,
 ) -> Result<(), BoxError> {
-    let block = ready.block(agent::READINESS);
+    let block = ready.block(if proxy.config.mode == Mode::Shared { agent::READINESS } else { "proxy" });
     // The sender may be gone when there is no control plane; the value stays.
     if synchronised.wait_for(|synchronised| *synchronised).await.is_err() && !*synchronised.borrow() {
         return Err("the stream to the control plane ended for good".into());
+    }
+    if let Some(own) = own {
+        own.serve(roster.lock().proxies())?;
+    }
+    if let Mode::Dedicated(workload) = &proxy.config.mode {
+        own::serve_dedicated(&roster, workload)?;
+        drop(block);
+        return std::future::pending().await;
     }
     tracing::info!(agent = %proxy.config.inpod_uds.display(), port = well_known::HBONE_PORT, "the mesh is known, serving pods");
     agent::run(&proxy.config.inpod_uds, roster, ready, block, watch).await?;
@@ -251,6 +260,7 @@ async fn leave(roster: &SharedRoster<Starter>, servers: Drain) {
     let mut ending = {
         let mut roster = roster.lock();
         roster.stop_all(Stop::Drain);
+        roster.proxies().stop_own();
         roster.proxies().take_ending()
     };
     while ending.join_next().await.is_some() {}

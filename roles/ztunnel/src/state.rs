@@ -4,20 +4,27 @@
 //! whoever waits. A change that may alter a verdict on open connections is announced apart from the rest.
 
 mod apply;
+mod demand;
 mod local;
 
 pub(crate) use apply::XdsSink;
 pub(crate) use local::{read as read_local, read_file as read_local_file};
 
 use arc_swap::ArcSwap;
+use demand::Demands;
 use inpod::WorkloadInfo;
-use model::{Change, Mesh, Str, Workload};
+use model::{Change, Mesh, NetworkMode, Str, Workload};
 use parking_lot::Mutex;
-use std::{sync::Arc, time::Duration};
-use tokio::{sync::watch, time};
+use std::{collections::BTreeSet, net::IpAddr, sync::Arc, time::Duration};
+use tokio::{
+    sync::{broadcast, watch},
+    time,
+};
 
 /// How long a connection waits for the workload or policy that it needs.
 pub(crate) const ARRIVAL_TIMEOUT: Duration = Duration::from_secs(5);
+/// Announcements of departed addresses that a slow listener may have before it.
+const DEPARTURES: usize = 256;
 
 /// The mesh as this proxy knows it.
 #[derive(Debug)]
@@ -28,18 +35,25 @@ pub(crate) struct State {
     changed: watch::Sender<u64>,
     /// Counts changes that may alter a verdict: of policies, and of local workloads.
     verdicts: watch::Sender<u64>,
+    /// Addresses of this network that are no longer who they were.
+    departures: broadcast::Sender<Arc<[IpAddr]>>,
+    demands: Demands,
     node: Option<Str>,
+    network: Str,
 }
 
 impl State {
-    /// An empty mesh, seen from `node`.
-    pub(crate) fn new(node: Option<Str>) -> Self {
+    /// An empty mesh, seen from `node` in `network`.
+    pub(crate) fn new(node: Option<Str>, network: Str) -> Self {
         Self {
             mesh: ArcSwap::from_pointee(Mesh::new()),
             writer: Mutex::new(()),
             changed: watch::Sender::new(0),
             verdicts: watch::Sender::new(0),
+            departures: broadcast::Sender::new(DEPARTURES),
+            demands: Demands::default(),
             node,
+            network,
         }
     }
 
@@ -51,9 +65,16 @@ impl State {
     /// Puts the next snapshot in place.
     pub(crate) fn apply(&self, changes: Vec<Change>) {
         let concerns_verdicts = changes.iter().any(|change| self.concerns_verdicts(change));
-        {
+        let departed = {
             let _only_writer = self.writer.lock();
-            self.mesh.store(Arc::new(self.mesh.load().apply(changes)));
+            let before = self.mesh.load_full();
+            let touched = touched(&before, &changes);
+            self.mesh.store(Arc::new(before.apply(changes)));
+            departed(&touched, &self.mesh.load(), &self.network)
+        };
+        if !departed.is_empty() {
+            // Nobody listens while no pod is served.
+            let _ = self.departures.send(departed);
         }
         self.changed.send_modify(|count| *count += 1);
         if concerns_verdicts {
@@ -85,6 +106,11 @@ impl State {
         self.verdicts.subscribe()
     }
 
+    /// Sees every address of this network that is no longer who it was.
+    pub(crate) fn departures(&self) -> broadcast::Receiver<Arc<[IpAddr]>> {
+        self.departures.subscribe()
+    }
+
     /// The workload of a local pod, if it is known.
     pub(crate) fn local_workload(&self, info: &WorkloadInfo) -> Option<Arc<Workload>> {
         let mesh = self.mesh();
@@ -93,6 +119,10 @@ impl State {
 
     /// The workload of a local pod, awaited for as long as a connection may wait.
     pub(crate) async fn await_local_workload(&self, info: &WorkloadInfo) -> Option<Arc<Workload>> {
+        if let Some(workload) = self.local_workload(info) {
+            return Some(workload);
+        }
+        self.demand_local(info).await;
         self.wait_for(|_| self.local_workload(info)).await
     }
 
@@ -116,6 +146,31 @@ impl State {
     }
 }
 
+/// The workloads that changes replace or remove.
+fn touched(before: &Mesh, changes: &[Change]) -> Vec<Arc<Workload>> {
+    let uids = changes.iter().filter_map(|change| match change {
+        Change::Workload(workload) => Some(&workload.uid),
+        Change::RemoveAddress(name) => Some(name),
+        Change::Service(_) | Change::Policy(_) | Change::RemovePolicy(_) => None,
+    });
+    uids.filter_map(|uid| before.workload_by_uid(uid).cloned()).collect()
+}
+
+/// Their addresses where now nobody, another workload, or one of another identity is: what speaks to them speaks to the wrong
+/// one.
+fn departed(touched: &[Arc<Workload>], after: &Mesh, network: &Str) -> Arc<[IpAddr]> {
+    let own = touched
+        .iter()
+        .filter(|workload| workload.network == *network && workload.network_mode == NetworkMode::Standard);
+    let gone = own.flat_map(|old| {
+        old.network_addresses().filter(|address| {
+            let same = |new: &Arc<Workload>| new.uid == old.uid && new.identity() == old.identity();
+            !after.workloads_at(address).iter().any(same)
+        })
+    });
+    gone.map(|address| address.address).collect::<BTreeSet<_>>().into_iter().collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -136,7 +191,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_connection_waits_for_its_workload_and_then_gives_up() {
-        let state = Arc::new(State::new(Some("n1".into())));
+        let state = Arc::new(State::new(Some("n1".into()), "".into()));
         let begun = time::Instant::now();
         assert_eq!(state.await_local_workload(&info()).await, None);
         assert_eq!(begun.elapsed(), ARRIVAL_TIMEOUT);
@@ -155,7 +210,7 @@ mod tests {
 
     #[test]
     fn verdicts_may_change_with_policies_and_with_a_local_workloads_list_of_them() {
-        let state = State::new(Some("n1".into()));
+        let state = State::new(Some("n1".into()), "".into());
         let mut verdicts = state.verdict_changes();
         let mut apply = |change| {
             state.apply(vec![change]);
@@ -170,5 +225,31 @@ mod tests {
         assert!(apply(Change::Workload(Arc::new(selected.clone()))));
         assert!(!apply(Change::Workload(Arc::new(selected))));
         assert!(apply(Change::RemovePolicy("ns/p".into())));
+    }
+
+    #[tokio::test]
+    async fn an_address_departs_when_its_workload_goes_or_becomes_another() {
+        let state = State::new(None, "".into());
+        let mut departures = state.departures();
+        let at = |uid: &str, account: &str, address: &str| {
+            Change::Workload(Arc::new(Workload {
+                uid: uid.into(),
+                service_account: account.into(),
+                addresses: vec![address.parse().unwrap()],
+                ..Workload::default()
+            }))
+        };
+        let one: IpAddr = "10.0.0.1".parse().unwrap();
+        let mut after = |changes: Vec<Change>| {
+            state.apply(changes);
+            departures.try_recv().map(|departed| departed.to_vec()).unwrap_or_default()
+        };
+        assert!(after(vec![at("a", "sa", "10.0.0.1")]).is_empty(), "it came");
+        assert!(after(vec![at("a", "sa", "10.0.0.1")]).is_empty(), "nothing changed");
+        assert_eq!(after(vec![at("a", "other", "10.0.0.1")]), [one], "another identity");
+        assert_eq!(after(vec![at("a", "other", "10.0.0.2")]), [one], "another address");
+        assert!(after(vec![at("b", "sa", "10.0.0.2")]).is_empty(), "two share an address");
+        assert_eq!(after(vec![Change::RemoveAddress("a".into()), at("c", "other", "10.0.0.2")]).len(), 1, "reused");
+        assert_eq!(after(vec![Change::RemoveAddress("b".into())]).len(), 1, "gone");
     }
 }

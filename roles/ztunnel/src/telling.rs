@@ -62,6 +62,21 @@ pub(crate) fn outbound(
     (record, labels)
 }
 
+/// The workload behind a network's gateway, as it proves and says itself.
+#[derive(Debug)]
+pub(crate) struct Behind {
+    /// Proven by certificate.
+    pub identity: Option<Identity>,
+    /// Said in its answer.
+    pub baggage: Baggage,
+}
+
+/// Names the workload behind the gateway as the destination, instead of the gateway.
+pub(crate) fn arrived_at(record: &mut Record, labels: &mut Labels, behind: &Behind) {
+    record.destination = said_end(&behind.baggage, behind.identity.as_ref());
+    labels.destination = said_party(&behind.baggage, behind.identity.as_ref());
+}
+
 /// Who the client of an inbound connection is, as far as it can be known.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Client<'a> {

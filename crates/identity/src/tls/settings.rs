@@ -1,6 +1,7 @@
-//! What an operator may change about the mesh's TLS (TLS12_ENABLED, COMPLIANCE_POLICY, CRL_PATH).
+//! What an operator may change about the mesh's TLS (TLS12_ENABLED, COMPLIANCE_POLICY, CRL_PATH, TRUST_DOMAIN_ALIASES).
 
 use crate::revocation::Revocations;
+use model::{Identity, Str};
 use rustls::{
     SupportedCipherSuite, SupportedProtocolVersion,
     crypto::{CryptoProvider, SupportedKxGroup, aws_lc_rs as provider},
@@ -20,6 +21,31 @@ pub struct TlsSettings {
     pub post_quantum_only: bool,
     /// Certificates that are no longer believed.
     pub revocations: Revocations,
+    /// Trust domains that are this mesh's too: it was renamed, or meshes were joined.
+    pub trust_domain_aliases: Arc<[Str]>,
+}
+
+/// Which trust domains are one: our own and its other names.
+#[derive(Debug, Clone)]
+pub(crate) struct TrustDomains {
+    pub(crate) own: Str,
+    pub(crate) aliases: Arc<[Str]>,
+}
+
+impl TrustDomains {
+    /// Whether a domain is ours by any name.
+    pub(crate) fn holds(&self, domain: &str) -> bool {
+        *self.own == *domain || self.aliases.iter().any(|alias| **alias == *domain)
+    }
+
+    /// Whether two identities are the same workload's: equal, or equal but for names of our own domain.
+    pub(crate) fn same(&self, one: &Identity, other: &Identity) -> bool {
+        one == other
+            || (one.namespace == other.namespace
+                && one.service_account == other.service_account
+                && self.holds(&one.trust_domain)
+                && self.holds(&other.trust_domain))
+    }
 }
 
 impl TlsSettings {

@@ -6,9 +6,9 @@
 use crate::{
     peer::{self, PeerError},
     revocation::Revocations,
-    tls::MESH,
+    tls::{MESH, settings::TrustDomains},
 };
-use model::{Identity, Str};
+use model::Identity;
 use rustls::{
     CertificateError, DigitallySignedStruct, DistinguishedName, Error, SignatureScheme,
     client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
@@ -108,18 +108,19 @@ impl Trust {
 pub(crate) struct ExpectedServer {
     pub(crate) trust: Arc<Trust>,
     pub(crate) expected: Arc<[Identity]>,
+    pub(crate) domains: TrustDomains,
 }
 
 /// Accepts a client of our own trust domain.
 #[derive(Debug)]
 pub(crate) struct TrustedClient {
     pub(crate) trust: Arc<Trust>,
-    pub(crate) trust_domain: Str,
+    pub(crate) domains: TrustDomains,
 }
 
 impl ExpectedServer {
     fn check(&self, presented: &Identity) -> Result<(), Error> {
-        if self.expected.contains(presented) {
+        if self.expected.iter().any(|expected| self.domains.same(expected, presented)) {
             return Ok(());
         }
         let expected: Vec<String> = self.expected.iter().map(Identity::to_string).collect();
@@ -132,12 +133,12 @@ impl ExpectedServer {
 
 impl TrustedClient {
     fn check(&self, presented: &Identity) -> Result<(), Error> {
-        if presented.trust_domain == self.trust_domain {
+        if self.domains.holds(&presented.trust_domain) {
             return Ok(());
         }
         Err(Error::General(format!(
             "identity verification error: peer did not present the expected trustdomain ({}), got {presented}",
-            self.trust_domain
+            self.domains.own
         )))
     }
 }

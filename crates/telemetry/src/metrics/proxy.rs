@@ -1,9 +1,21 @@
 //! The node proxy's families besides traffic (ztunnel.md §11.2).
 
 use super::{Count, Counts, Registry, counted::Labels, traffic::Traffic};
+use model::Workload;
 use prometheus_client::metrics::{family::Family, histogram::Histogram};
 use std::{sync::Arc, time::Duration};
 
+const ON_DEMAND_LABELS: &[&str] = &[
+    "source_workload",
+    "source_canonical_service",
+    "source_canonical_revision",
+    "source_workload_namespace",
+    "source_principal",
+    "source_app",
+    "source_version",
+    "source_cluster",
+    "hostname",
+];
 const DNS_LABELS: &[&str] =
     &["request_query_type", "request_protocol", "source_canonical_service", "source_canonical_revision"];
 
@@ -14,6 +26,9 @@ pub struct Proxy {
     pub traffic: Arc<Traffic>,
     /// `istio_tcp_sockets_open{reporter}`.
     pub sockets_open: Count,
+    /// `istio_crl_policy_rejections_total{reporter}`: handshakes and open connections refused for a revoked certificate.
+    pub revocation_rejections: Counts,
+    on_demand_dns: Counts,
     /// DNS.
     pub dns: Dns,
     /// Configuration stream.
@@ -67,10 +82,42 @@ impl Proxy {
         Self {
             traffic,
             sockets_open: Count::register(registry, "istio_tcp_sockets_open", sockets, &["reporter"]),
+            revocation_rejections: Counts::register(
+                registry,
+                "istio_crl_policy_rejections",
+                "The total number of connections rejected because a certificate is revoked (unstable)",
+                &["reporter"],
+            ),
+            on_demand_dns: Counts::register(
+                registry,
+                "istio_on_demand_dns",
+                "The total number of names resolved to reach a workload without an address (unstable)",
+                ON_DEMAND_LABELS,
+            ),
             dns: Dns::register(registry),
             xds: Xds::register(registry),
             workloads: Workloads::register(registry),
         }
+    }
+}
+
+impl Proxy {
+    /// Counts one `istio_on_demand_dns_total`: `source` is about to reach a workload that has only this name.
+    pub fn on_demand_dns(&self, source: &Workload, hostname: &str) {
+        let principal = source.identity().to_string();
+        let known = |text: &str| if text.is_empty() { "unknown".to_owned() } else { text.to_owned() };
+        let values = [
+            known(&source.workload_name),
+            known(&source.canonical_name),
+            known(&source.canonical_revision),
+            known(&source.namespace),
+            principal,
+            known(&source.canonical_name),
+            known(&source.canonical_revision),
+            known(&source.cluster_id),
+            hostname.to_owned(),
+        ];
+        self.on_demand_dns.add(&values.each_ref().map(String::as_str));
     }
 }
 
@@ -159,6 +206,9 @@ mod tests {
         proxy.sockets_open.change(&["source"], 1);
         proxy.dns.requests.add(&["A", "udp", "client", "latest"]);
         proxy.dns.upstream_answered(&["A", "udp", "client", "latest"], Duration::from_millis(2));
+        proxy.revocation_rejections.add(&["destination"]);
+        let client = Workload { workload_name: "client".into(), namespace: "shop".into(), ..Workload::default() };
+        proxy.on_demand_dns(&client, "db.example.com");
         proxy.xds.messages.add(&["type.googleapis.com/istio.workload.Address"]);
         let text = registry.encode();
         for line in [
@@ -167,6 +217,11 @@ mod tests {
              source_canonical_service=\"client\",source_canonical_revision=\"latest\"} 1",
             "# TYPE istio_dns_upstream_request_duration_seconds histogram",
             "istio_xds_message_total{url=\"type.googleapis.com/istio.workload.Address\"} 1",
+            "istio_crl_policy_rejections_total{reporter=\"destination\"} 1",
+            "istio_on_demand_dns_total{source_workload=\"client\",source_canonical_service=\"unknown\",\
+             source_canonical_revision=\"unknown\",source_workload_namespace=\"shop\",\
+             source_principal=\"spiffe://cluster.local/ns/shop/sa/default\",source_app=\"unknown\",\
+             source_version=\"unknown\",source_cluster=\"Kubernetes\",hostname=\"db.example.com\"} 1",
             "workload_manager_active_proxy_count 0",
             "workload_manager_proxies_started_total 0",
         ] {

@@ -1,7 +1,7 @@
 //! The whole dump: the mesh, the settings, certificates, pods with their connections (ztunnel.md §12.3).
 
 use super::{dump_config, dump_mesh};
-use crate::{connections::Shown, proxy::Proxy};
+use crate::{config::Mode, connections::Shown, proxy::Proxy};
 use base64::{Engine, prelude::BASE64_STANDARD};
 use identity::{CertificateInfo, CertificateState, Certificates};
 use inpod::WorkloadInfo;
@@ -18,7 +18,9 @@ pub(super) fn dump(proxy: &Proxy, pending: &[(Str, WorkloadInfo)]) -> Value {
     dump.insert("version".to_owned(), version(&proxy.config));
     dump.insert("config".to_owned(), dump_config::config(&proxy.config));
     dump.insert("certificates".to_owned(), certificates(&proxy.certificates));
-    dump.insert("workloadState".to_owned(), pods(proxy, pending));
+    if proxy.config.mode == Mode::Shared {
+        dump.insert("workloadState".to_owned(), pods(proxy, pending));
+    }
     Value::Object(dump)
 }
 

@@ -1,6 +1,6 @@
 //! The settings in the dump. Kiali decodes them with fixed types, so a key is either of upstream's type or left out.
 
-use crate::config::{Config, ControlConfig};
+use crate::config::{Config, ControlConfig, Mode};
 use serde_json::{Value, json};
 use std::{path::Path, time::Duration};
 
@@ -8,6 +8,10 @@ use std::{path::Path, time::Duration};
 pub(super) fn config(config: &Config) -> Value {
     let Config { control, certificates, dns, tunnels, sockets, .. } = config;
     let own = config.own.as_ref();
+    let workload = match &config.mode {
+        Mode::Dedicated(workload) => Some(workload),
+        Mode::Shared => None,
+    };
     let mut dump = json!({
         "adminAddr": {"Localhost": [sockets.ipv6, config.admin_port]},
         "altCaHostname": certificates.authority.alt_hostname,
@@ -18,11 +22,11 @@ pub(super) fn config(config: &Config) -> Value {
         "clusterDomain": &*config.cluster_domain,
         "clusterId": config.cluster_id,
         "connectionWindowSize": tunnels.connection_window,
-        "crlPath": null,
+        "crlPath": certificates.revocation_list,
         "dnsProxy": dns.enabled,
         "dnsProxyAddr": {"Localhost": [sockets.ipv6, dns.port]},
         "enableEnhancedBaggage": config.response_baggage,
-        "fakeCa": false,
+        "fakeCa": certificates.fake,
         "fakeSelfInbound": false,
         "frameSize": tunnels.frame_size,
         "illegalPorts": config.illegal_ports(),
@@ -45,8 +49,12 @@ pub(super) fn config(config: &Config) -> Value {
         "proxy": config.proxy,
         "proxyArgs": config.arguments,
         "proxyMetadata": config.metadata,
-        "proxyMode": "Shared",
-        "proxyWorkloadInformation": null,
+        "proxyMode": if workload.is_some() { "Dedicated" } else { "Shared" },
+        "proxyWorkloadInformation": workload.map(|workload| json!({
+            "name": &*workload.name,
+            "namespace": &*workload.namespace,
+            "serviceAccount": &*workload.service_account,
+        })),
         "readinessAddr": {"SocketAddr": wildcard(config, config.readiness_port)},
         "requireOriginalSource": null,
         "secretTtl": duration(certificates.ttl),
@@ -58,12 +66,12 @@ pub(super) fn config(config: &Config) -> Value {
             "keepaliveTime": duration(sockets.keepalive_time),
             "userTimeoutEnabled": sockets.user_timeout,
         },
-        "socks5Addr": null,
+        "socks5Addr": config.socks5.then(|| format!("127.0.0.1:{}", model::well_known::SOCKS5_PORT)),
         "statsAddr": {"SocketAddr": wildcard(config, config.stats_port)},
         "windowSize": tunnels.stream_window,
         "xdsAddress": control.address,
         "xdsHeaders": headers(control),
-        "xdsOnDemand": false,
+        "xdsOnDemand": config.on_demand,
         "xdsRootCert": root(&control.root),
         "ztunnelIdentity": own.map(|own| {
             format!("spiffe://{}/ns/{}/sa/{}", config.trust_domain, own.namespace, own.service_account)

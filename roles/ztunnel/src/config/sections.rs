@@ -1,6 +1,6 @@
 //! Groups of variables that belong together: tunnels, sockets, threads, the time to drain.
 
-use super::{ConfigError, Environment, ProxyConfig, TunnelConfig, conflict, threads};
+use super::{ConfigError, Environment, Mode, OwnWorkload, ProxyConfig, TunnelConfig, conflict, threads};
 use inpod::SocketConfig;
 use model::well_known;
 use std::time::Duration;
@@ -22,10 +22,36 @@ pub(super) fn tunnels(environment: &Environment) -> Result<TunnelConfig, ConfigE
     Ok(config)
 }
 
-pub(super) fn sockets(environment: &Environment) -> Result<SocketConfig, ConfigError> {
+/// One proxy for a node's pods, or one for a single workload.
+pub(super) fn mode(environment: &Environment) -> Result<Mode, ConfigError> {
+    let dedicated = |text: &str| match text.to_ascii_lowercase().as_str() {
+        "shared" => Ok(false),
+        "dedicated" => Ok(true),
+        _ => Err("the modes are shared and dedicated".to_owned()),
+    };
+    let dedicated = environment.with("PROXY_MODE", dedicated)?.unwrap_or(false);
+    match (dedicated, environment.with("PROXY_WORKLOAD_INFO", workload)?) {
+        (false, None) => Ok(Mode::Shared),
+        (true, Some(workload)) => Ok(Mode::Dedicated(workload)),
+        (true, None) => conflict("PROXY_MODE=dedicated needs PROXY_WORKLOAD_INFO=<namespace>/<name>/<service account>"),
+        (false, Some(_)) => conflict("PROXY_WORKLOAD_INFO belongs to PROXY_MODE=dedicated; set that, or unset it"),
+    }
+}
+
+fn workload(text: &str) -> Result<OwnWorkload, String> {
+    match text.split('/').collect::<Vec<_>>()[..] {
+        [namespace, name, service_account] if ![namespace, name, service_account].contains(&"") => {
+            let (namespace, name) = (namespace.into(), name.into());
+            Ok(OwnWorkload { name, namespace, service_account: service_account.into() })
+        }
+        _ => Err("it is <namespace>/<name>/<service account>".to_owned()),
+    }
+}
+
+pub(super) fn sockets(environment: &Environment, mode: &Mode) -> Result<SocketConfig, ConfigError> {
     let flag = |text: &str| text.parse::<bool>().map_err(|error| error.to_string());
     Ok(SocketConfig {
-        mark: environment.parse("PACKET_MARK", well_known::PROXY_MARK)?,
+        mark: mark(environment, mode)?,
         port_reuse: environment.parse("INPOD_PORT_REUSE", true)?,
         original_source: environment.with("ENABLE_ORIG_SRC", flag)?,
         ipv6: environment.parse("IPV6_ENABLED", true)?,
@@ -35,6 +61,12 @@ pub(super) fn sockets(environment: &Environment) -> Result<SocketConfig, ConfigE
         keepalive_retries: environment.parse("KEEPALIVE_RETRIES", 9)?,
         user_timeout: environment.parse("USER_TIMEOUT_ENABLED", false)?,
     })
+}
+
+/// Only where the proxy shares its place with none of its workloads can it do without a mark.
+fn mark(environment: &Environment, mode: &Mode) -> Result<Option<u32>, ConfigError> {
+    let given = environment.with("PACKET_MARK", |text| text.parse::<u32>().map_err(|error| error.to_string()))?;
+    Ok(given.or((*mode == Mode::Shared).then_some(well_known::PROXY_MARK)))
 }
 
 pub(super) fn worker_threads(environment: &Environment, proxy_config: &ProxyConfig) -> Result<usize, ConfigError> {

@@ -83,7 +83,7 @@ pub(crate) fn decide(
         _ => return Decision::Forward(question),
     };
     let Some(found) = names::find(mesh, asker, &question.name) else { return Decision::Forward(question) };
-    let mut addresses = if v6 && !ipv6 { Vec::new() } else { names::addresses(mesh, asker, &found.service, v6) };
+    let mut addresses = if v6 && !ipv6 { Vec::new() } else { names::addresses(mesh, asker, &found, v6) };
     shuffle(&mut addresses);
     let records = records(asked.name(), found.alias.as_deref(), &addresses);
     let Some(bytes) = records.and_then(|records| respond(&message, ResponseCode::NoError, records)) else {

@@ -7,7 +7,8 @@ use proptest::prelude::*;
 use rstest::rstest;
 use std::sync::Arc;
 
-const ASKER: Asker<'_> = Asker { namespace: "ns", network: "", domain: "cluster.local", preferred_namespace: None };
+const ASKER: Asker<'_> =
+    Asker { namespace: "ns", network: "", domain: "cluster.local", preferred_namespace: None, search: None };
 
 fn mesh() -> Mesh {
     let vip = NetworkAddress { network: "".into(), address: "10.1.0.1".parse().unwrap() };

@@ -25,12 +25,6 @@ pub(super) enum ForwardError {
     Server { server: SocketAddr, source: io::Error },
 }
 
-/// The name servers of a `resolv.conf`.
-pub(crate) fn name_servers(text: &str) -> Vec<SocketAddr> {
-    let lines = text.lines().filter_map(|line| line.trim().strip_prefix("nameserver"));
-    lines.filter_map(|rest| rest.trim().parse().ok()).map(|ip| SocketAddr::new(ip, 53)).collect()
-}
-
 /// Asks one name server after the other.
 pub(super) async fn ask(
     pod: &Pod,
@@ -40,7 +34,8 @@ pub(super) async fn ask(
 ) -> Result<Vec<u8>, ForwardError> {
     let metrics = &pod.proxy.metrics.dns;
     let mut last = ForwardError::NoServers;
-    for server in pod.proxy.name_servers.iter().copied().cycle().take(pod.proxy.name_servers.len() * ATTEMPTS) {
+    let servers = &pod.proxy.resolver.servers;
+    for server in servers.iter().copied().cycle().take(servers.len() * ATTEMPTS) {
         metrics.upstream_requests.add(labels);
         let begun = Instant::now();
         let asking = async {
@@ -112,12 +107,6 @@ fn answer(message: &[u8], id: u16, query: &[u8]) -> Option<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn name_servers_are_read_and_the_rest_ignored() {
-        let text = "search a.b\nnameserver 10.96.0.10\n nameserver fd00::10\nnameserver nobody\noptions ndots:5\n#nameserver 1.1.1.1\n";
-        assert_eq!(name_servers(text), ["10.96.0.10:53".parse().unwrap(), "[fd00::10]:53".parse().unwrap()]);
-    }
 
     #[test]
     fn an_answer_is_ours_by_its_id_and_reaches_the_client_under_the_clients() {

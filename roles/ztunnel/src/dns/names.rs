@@ -2,9 +2,9 @@
 //!
 //! A client may ask short (`web`), long (`web.shop.svc.cluster.local`) or through its search path
 //! (`web.shop.svc.cluster.local.shop.svc.cluster.local`); `candidates` lists what it may have meant, best first, and
-//! `find` takes the first that is a service which this client may see.
+//! `find` takes the first that is a service which this client may see, or one pod of a service without an address of its own.
 
-use model::{IpFamilies, Mesh, Service, Str};
+use model::{IpFamilies, Mesh, Service, Str, Workload};
 use std::{net::IpAddr, sync::Arc};
 
 /// Who asks, and from which standpoint.
@@ -18,6 +18,8 @@ pub(crate) struct Asker<'a> {
     pub domain: &'a str,
     /// Namespace whose services win a tie.
     pub preferred_namespace: Option<&'a str>,
+    /// Domains of the client's search path; `None`: those that a cluster gives every pod.
+    pub search: Option<&'a [String]>,
 }
 
 /// One thing that a name may mean.
@@ -33,6 +35,8 @@ struct Candidate {
 pub(crate) struct Found {
     /// The service.
     pub service: Arc<Service>,
+    /// The one endpoint that was asked for by its pod's name.
+    pub pod: Option<Arc<Workload>>,
     /// The question is answered by an alias to this name.
     pub alias: Option<String>,
 }
@@ -41,17 +45,23 @@ pub(crate) struct Found {
 pub(crate) fn find(mesh: &Mesh, asker: Asker<'_>, name: &str) -> Option<Found> {
     candidates(asker, name).into_iter().find_map(|candidate| {
         if let Some(service) = visible(mesh, asker, &candidate.name) {
-            return Some(Found { service, alias: candidate.stripped });
+            return Some(Found { service, pod: None, alias: candidate.stripped });
+        }
+        if let Some((service, pod)) = pod(mesh, asker, &candidate.name) {
+            return Some(Found { service, pod: Some(pod), alias: candidate.stripped });
         }
         // A wildcard answers under the asked name itself: the alias would not be what the wildcard stands for.
-        wildcards(&candidate.name)
-            .find_map(|name| visible(mesh, asker, &name))
-            .map(|service| Found { service, alias: None })
+        wildcards(&candidate.name).find_map(|name| visible(mesh, asker, &name)).map(|service| Found {
+            service,
+            pod: None,
+            alias: None,
+        })
     })
 }
 
 /// The addresses of one family; empty when the service is not served on it.
-pub(crate) fn addresses(mesh: &Mesh, asker: Asker<'_>, service: &Service, v6: bool) -> Vec<IpAddr> {
+pub(crate) fn addresses(mesh: &Mesh, asker: Asker<'_>, found: &Found, v6: bool) -> Vec<IpAddr> {
+    let service = &found.service;
     let served = match service.ip_families {
         Some(IpFamilies::Ipv4) => !v6,
         Some(IpFamilies::Ipv6) => v6,
@@ -59,6 +69,9 @@ pub(crate) fn addresses(mesh: &Mesh, asker: Asker<'_>, service: &Service, v6: bo
     };
     if !served {
         return Vec::new();
+    }
+    if let Some(pod) = &found.pod {
+        return pod.addresses.iter().filter(|ip| ip.is_ipv6() == v6).copied().collect();
     }
     if !service.vips.is_empty() {
         let own = service.vips.iter().filter(|vip| *vip.network == *asker.network && vip.address.is_ipv6() == v6);
@@ -83,12 +96,24 @@ fn visible(mesh: &Mesh, asker: Asker<'_>, hostname: &str) -> Option<Arc<Service>
     eligible.min_by_key(rank).cloned()
 }
 
+/// The pod that a name `<pod>.<service>` means: an endpoint of a service without an address, by its own name, as the pods of a
+/// StatefulSet are called.
+fn pod(mesh: &Mesh, asker: Asker<'_>, name: &str) -> Option<(Arc<Service>, Arc<Workload>)> {
+    let (pod, service) = name.split_once('.')?;
+    let service = visible(mesh, asker, service).filter(|service| service.vips.is_empty())?;
+    let key = service.key();
+    let found = mesh.endpoints(&key).find(|endpoint| *endpoint.workload.name == *pod)?.workload.clone();
+    Some((service, found))
+}
+
 /// Everything that the name may mean, best first.
 fn candidates(asker: Asker<'_>, name: &str) -> Vec<Candidate> {
     let mut list = Vec::with_capacity(8);
     push(&mut list, asker, name, None);
     let Asker { namespace, domain, .. } = asker;
-    for search in [format!(".{namespace}.svc.{domain}"), format!(".svc.{domain}"), format!(".{domain}")] {
+    let own = || vec![format!(".{namespace}.svc.{domain}"), format!(".svc.{domain}"), format!(".{domain}")];
+    let given = |search: &[String]| search.iter().map(|domain| format!(".{domain}")).collect();
+    for search in asker.search.map_or_else(own, given) {
         if let Some(rest) = name.strip_suffix(&search).filter(|rest| !rest.is_empty()) {
             push(&mut list, asker, rest, Some(rest));
         }

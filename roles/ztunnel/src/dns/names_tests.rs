@@ -4,8 +4,13 @@ use super::*;
 use model::{Change, NetworkAddress, PortMap, Visibility, Workload};
 use rstest::rstest;
 
-const ASKER: Asker<'_> =
-    Asker { namespace: "ns1", network: "", domain: "cluster.local", preferred_namespace: Some("preferred") };
+const ASKER: Asker<'_> = Asker {
+    namespace: "ns1",
+    network: "",
+    domain: "cluster.local",
+    preferred_namespace: Some("preferred"),
+    search: None,
+};
 
 fn service(hostname: &str, namespace: &str, vips: &[&str]) -> Service {
     let vip = |text: &&str| NetworkAddress { network: "".into(), address: text.parse().unwrap() };
@@ -44,7 +49,7 @@ fn mesh() -> Mesh {
         v4_only,
         remote,
     ];
-    let mut pod = Workload { uid: "pod".into(), addresses: vec!["10.0.0.1".parse().unwrap()], ..Workload::default() };
+    let mut pod = Workload { uid: "pod".into(), name: "db-0".into(), addresses: vec!["10.0.0.1".parse().unwrap()], ..Workload::default() };
     pod.services.insert("ns1/headless.ns1.svc.cluster.local".parse().unwrap(), PortMap(vec![(80, 80)]));
     let services = services.into_iter().map(|service| Change::Service(Arc::new(service)));
     Mesh::new().apply(services.chain([Change::Workload(Arc::new(pod))]))
@@ -60,6 +65,10 @@ fn mesh() -> Mesh {
 #[case::wildcard_over_two_labels("a.b.wild.example.com", Some("10.1.0.6"))]
 #[case::most_specific_wildcard("a.deep.wild.example.com", Some("10.1.0.7"))]
 #[case::headless("headless.ns1", Some("10.0.0.1"))]
+#[case::pod_of_a_headless_service("db-0.headless.ns1.svc.cluster.local", Some("10.0.0.1"))]
+#[case::pod_by_a_short_name("db-0.headless.ns1", Some("10.0.0.1"))]
+#[case::no_such_pod("db-1.headless.ns1", None)]
+#[case::pod_of_a_service_with_an_address("db-0.web.ns1", None)]
 #[case::canonical_wins("shared.example.com", Some("10.1.1.3"))]
 #[case::preferred_namespace_wins_a_tie("tie.example.com", Some("10.1.2.2"))]
 #[case::unknown("nobody.ns1", None)]
@@ -71,7 +80,7 @@ fn mesh() -> Mesh {
 fn names(#[case] question: &str, #[case] expected: Option<&str>) {
     let mesh = mesh();
     let found = find(&mesh, ASKER, question);
-    let address = found.as_ref().and_then(|found| addresses(&mesh, ASKER, &found.service, false).first().copied());
+    let address = found.as_ref().and_then(|found| addresses(&mesh, ASKER, found, false).first().copied());
     assert_eq!(address.map(|address| address.to_string()).as_deref(), expected, "{found:?}");
     assert_eq!(found.and_then(|found| found.alias), None);
 }
@@ -79,6 +88,7 @@ fn names(#[case] question: &str, #[case] expected: Option<&str>) {
 #[rstest]
 #[case::external("www.example.com.ns1.svc.cluster.local", Some("www.example.com"))]
 #[case::external_by_a_later_domain("www.example.com.cluster.local", Some("www.example.com"))]
+#[case::pod("db-0.headless.ns1.svc.cluster.local.svc.cluster.local", Some("db-0.headless.ns1.svc.cluster.local"))]
 #[case::doubly_searched("web.ns1.svc.cluster.local.ns1.svc.cluster.local", Some("web.ns1.svc.cluster.local"))]
 #[case::wildcards_answer_for_themselves("a.wild.example.com.ns1.svc.cluster.local", None)]
 fn the_search_path_is_undone_by_an_alias(#[case] question: &str, #[case] alias: Option<&str>) {
@@ -93,6 +103,15 @@ fn the_search_path_is_undone_by_an_alias(#[case] question: &str, #[case] alias: 
 fn families_and_networks(#[case] question: &str, #[case] v6: bool, #[case] expected: &[&str]) {
     let mesh = mesh();
     let found = find(&mesh, ASKER, question).unwrap();
-    let addresses: Vec<_> = addresses(&mesh, ASKER, &found.service, v6).iter().map(ToString::to_string).collect();
+    let addresses: Vec<_> = addresses(&mesh, ASKER, &found, v6).iter().map(ToString::to_string).collect();
     assert_eq!(addresses, expected);
+}
+
+#[test]
+fn a_client_with_a_search_path_of_its_own_is_searched_in_that() {
+    let search = ["corp.example".to_owned()];
+    let asker = Asker { search: Some(&search), ..ASKER };
+    let found = find(&mesh(), asker, "www.example.com.corp.example").unwrap();
+    assert_eq!(found.alias.as_deref(), Some("www.example.com"));
+    assert_eq!(find(&mesh(), asker, "www.example.com.ns1.svc.cluster.local"), None, "not in its path");
 }

@@ -5,7 +5,7 @@ use super::{
     forward,
     names::Asker,
 };
-use crate::pod::Pod;
+use crate::{config::Mode, pod::Pod, proxy::Proxy};
 use hickory_proto::op::ResponseCode;
 use model::Workload;
 use rand::seq::SliceRandom;
@@ -143,16 +143,7 @@ async fn answer(pod: &Pod, protocol: Protocol, query: &[u8]) -> Option<Answered>
     let Some(workload) = proxy.state.await_local_workload(&pod.info).await else {
         return answer::refusal(query, ResponseCode::ServFail).map(Answered::small);
     };
-    let decision = {
-        let asker = Asker {
-            namespace: &workload.namespace,
-            network: &workload.network,
-            domain: &proxy.config.cluster_domain,
-            preferred_namespace: proxy.config.dns.preferred_namespace.as_deref(),
-        };
-        let shuffle = |addresses: &mut [_]| addresses.shuffle(&mut rand::rng());
-        answer::decide(&proxy.state.mesh(), asker, proxy.config.dns.ipv6, query, shuffle)
-    };
+    let decision = decide(pod, &workload, query);
     match decision {
         Decision::Ignore => None,
         Decision::Reply(reply) => {
@@ -183,7 +174,22 @@ async fn answer(pod: &Pod, protocol: Protocol, query: &[u8]) -> Option<Answered>
     }
 }
 
-fn labels(workload: &Workload, protocol: Protocol, question: &Question) -> [String; 4] {
+/// What a query of the pod comes to.
+pub(super) fn decide(pod: &Pod, workload: &Workload, query: &[u8]) -> Decision {
+    let Proxy { config, resolver, state, .. } = &*pod.proxy;
+    let asker = Asker {
+        namespace: &workload.namespace,
+        network: &workload.network,
+        domain: &config.cluster_domain,
+        preferred_namespace: config.dns.preferred_namespace.as_deref(),
+        // A proxy in its workload's place has that workload's own search path.
+        search: matches!(config.mode, Mode::Dedicated(_)).then_some(&*resolver.search),
+    };
+    let shuffle = |addresses: &mut [_]| addresses.shuffle(&mut rand::rng());
+    answer::decide(&state.mesh(), asker, config.dns.ipv6, query, shuffle)
+}
+
+pub(super) fn labels(workload: &Workload, protocol: Protocol, question: &Question) -> [String; 4] {
     let known = |text: &str| if text.is_empty() { "unknown".to_owned() } else { text.to_owned() };
     [
         question.kind.clone(),

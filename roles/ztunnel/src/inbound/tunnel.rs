@@ -68,7 +68,10 @@ pub(crate) async fn handle(shard: Arc<Shard>, client: TcpStream, source: SocketA
                 tracing::debug!(%source, "tunnel connection ended: {error}");
             }
         }
-        () = connection.revoked() => tracing::info!(%source, "tunnel connection cut: the peer's certificate was revoked"),
+        () = connection.revoked() => {
+            connection.shard.pod.proxy.metrics.revocation_rejections.add(&["destination"]);
+            tracing::info!(%source, "tunnel connection cut: the peer's certificate was revoked");
+        }
     }
 }
 
@@ -95,7 +98,12 @@ async fn secure(shard: &Shard, client: TcpStream) -> Result<Secured, (Option<Arc
         let accepted = time::timeout(HANDSHAKE_TIMEOUT, certificate.acceptor().accept(client)).await;
         let stream = match accepted {
             Ok(Ok(stream)) => stream,
-            Ok(Err(error)) => return Err(Reason::TlsFailed(format!("tls handshake error: {error}"))),
+            Ok(Err(error)) => {
+                if tls::is_revocation(&error) {
+                    proxy.metrics.revocation_rejections.add(&["destination"]);
+                }
+                return Err(Reason::TlsFailed(format!("tls handshake error: {error}")));
+            }
             Err(_) => return Err(Reason::TlsFailed(format!("no handshake within {HANDSHAKE_TIMEOUT:?}"))),
         };
         let peer = tls::peer(stream.get_ref().1).map_err(|error| Reason::TlsFailed(error.to_string()))?;
@@ -152,7 +160,7 @@ async fn admissible(
         workload: &workload,
         address: connection.local.ip(),
         network: &config.network,
-        illegal_ports: &illegal_ports,
+        illegal_ports,
         localhost_app_tunnel: config.localhost_app_tunnel,
     };
     match target::resolve(&state.mesh(), local, &authority) {

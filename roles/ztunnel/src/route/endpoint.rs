@@ -1,17 +1,25 @@
 //! Choosing one endpoint of a service: candidates, ranks by locality, weighted choice, port and address (ztunnel.md §6.1).
 
 use super::Source;
-use model::{IpFamilies, LoadBalancing, LoadBalancingMode, LoadBalancingScope, Mesh, PortMap, Service, Workload};
+use model::{
+    IpFamilies, LoadBalancing, LoadBalancingMode, LoadBalancingScope, Mesh, NamespacedHostname, PortMap, Service, Str,
+    Workload,
+};
 use std::{
     hash::{BuildHasher, Hash},
     net::IpAddr,
     sync::Arc,
+    time::Duration,
 };
+
+/// The workload that a client of a service had within this time.
+type Kept<'a> = &'a dyn Fn(&NamespacedHostname, Duration) -> Option<Str>;
 
 /// Chance, injected: `below(n)` gives a number in `0..n`.
 pub(crate) struct Chooser<'a> {
     below: &'a mut dyn FnMut(u64) -> u64,
     client: Option<IpAddr>,
+    kept: Option<Kept<'a>>,
 }
 
 impl std::fmt::Debug for Chooser<'_> {
@@ -23,7 +31,18 @@ impl std::fmt::Debug for Chooser<'_> {
 impl<'a> Chooser<'a> {
     /// Chance from `below`, for a client at `client` (known where session affinity matters).
     pub(crate) fn new(below: &'a mut dyn FnMut(u64) -> u64, client: Option<IpAddr>) -> Self {
-        Self { below, client }
+        Self { below, client, kept: None }
+    }
+
+    /// The same, for a client that may have an endpoint already.
+    pub(crate) fn keeping(self, kept: Kept<'a>) -> Self {
+        Self { kept: Some(kept), ..self }
+    }
+
+    /// The index of the endpoint that the client had, if it may still be chosen.
+    fn kept(&self, service: &Service, eligible: &[&Candidate<'_>]) -> Option<usize> {
+        let uid = (self.kept?)(&service.key(), service.session_affinity?.timeout)?;
+        eligible.iter().position(|candidate| candidate.workload.uid == uid && candidate.workload.capacity > 0)
     }
 
     /// The index of one of `weights`, chosen in proportion; `None` when all are 0.
@@ -105,7 +124,10 @@ pub(super) fn choose(
     let eligible: Vec<&Candidate<'_>> =
         candidates.iter().filter(|candidate| everyone || candidate.rank == wanted_rank).collect();
     let index = match chooser.client.filter(|_| service.session_affinity.is_some()) {
-        Some(client) => affine(client, &eligible)?,
+        Some(client) => match chooser.kept(service, &eligible) {
+            Some(index) => index,
+            None => affine(client, &eligible)?,
+        },
         None => chooser.weighted(eligible.iter().map(|candidate| candidate.workload.capacity))?,
     };
     let chosen = eligible[index];
@@ -179,7 +201,7 @@ fn matches(source: &Workload, workload: &Workload, scope: LoadBalancingScope) ->
     }
 }
 
-/// The endpoint that this client keeps: the highest hash of client and endpoint together, so that other endpoints may
+/// The endpoint that a new client gets: the highest hash of client and endpoint together, so that other endpoints may
 /// come and go without moving it.
 fn affine(client: IpAddr, eligible: &[&Candidate<'_>]) -> Option<usize> {
     let hasher = std::hash::BuildHasherDefault::<std::hash::DefaultHasher>::default();

@@ -1,16 +1,24 @@
-//! A control plane of policies: the mesh's own discovery server behind TLS, in the namespace of the node that it serves.
+//! A control plane: the mesh's own discovery server and a certificate authority that grants everything, behind TLS, in the
+//! namespace of the node that it serves.
 
 use identity::https::{ClientCertificates, ServerSettings, ServerTls};
 use linux::netns::NetNs;
-use model::{Authorization, Str};
+use model::{Authorization, Identity, Str};
 use prost::Message;
-use proto::{core::Node, type_url};
+use proto::{
+    ca::{
+        IstioCertificateRequest, IstioCertificateResponse,
+        istio_certificate_service_server::{IstioCertificateService, IstioCertificateServiceServer},
+    },
+    core::Node,
+    type_url,
+};
 use std::{sync::Arc, thread, time::Duration};
 use tokio::sync::{oneshot, watch};
 use tonic::{Extensions, Status, metadata::MetadataMap};
 use xds::{
     server::{Clients, Collection, Gate, Resource, Server, Settings, Snapshot},
-    wds::encode_authorization,
+    wds::{Address, encode_address, encode_authorization},
 };
 
 /// Lets everybody in.
@@ -33,6 +41,42 @@ impl Gate for Open {
     }
 }
 
+/// Signs what is asked for, as the identity that a node's proxy impersonates, or as the one that a dedicated proxy is.
+struct Authority {
+    issuer: Arc<identity::Issuer>,
+    own: Option<Identity>,
+}
+
+#[tonic::async_trait]
+impl IstioCertificateService for Authority {
+    async fn create_certificate(
+        &self,
+        request: tonic::Request<IstioCertificateRequest>,
+    ) -> Result<tonic::Response<IstioCertificateResponse>, Status> {
+        assert_eq!(request.metadata().get("authorization").unwrap(), "Bearer token");
+        let message = request.into_inner();
+        let asked = message.metadata.map(|metadata| match metadata.fields["ImpersonatedIdentity"].kind.clone() {
+            Some(prost_types::value::Kind::StringValue(identity)) => identity.parse().unwrap(),
+            other => panic!("{other:?}"),
+        });
+        let identity = match (asked, &self.own) {
+            (Some(asked), None) => asked,
+            (None, Some(own)) => own.clone(),
+            other => return Err(Status::permission_denied(format!("{other:?}"))),
+        };
+        let ttl = Duration::from_secs(message.validity_duration.unsigned_abs());
+        let now = runtime::clock::Clock::system().now();
+        let cert_chain = self.issuer.sign(&message.csr, &identity, ttl, now).unwrap();
+        Ok(tonic::Response::new(IstioCertificateResponse { cert_chain }))
+    }
+}
+
+/// The issuer of a test's control planes.
+pub(crate) fn issuer() -> Arc<identity::Issuer> {
+    let now = runtime::clock::Clock::system().now();
+    Arc::new(identity::Issuer::self_signed("test", identity::KeyKind::EcdsaP256, now).unwrap())
+}
+
 /// A running control plane; dropping it ends it in the middle of whatever it says.
 pub(crate) struct Control {
     /// `https://…`
@@ -40,14 +84,19 @@ pub(crate) struct Control {
     /// Root of its certificate.
     pub(crate) root: String,
     snapshots: watch::Sender<Option<Arc<Snapshot>>>,
+    addresses: Collection,
     policies: Collection,
     _running: oneshot::Sender<()>,
 }
 
 impl Control {
     pub(crate) fn start(namespace: &NetNs) -> Self {
+        Self::with(namespace, issuer(), None)
+    }
+
+    /// The same as part of a mesh whose certificates come from `issuer`; `own` is who asks for itself.
+    pub(crate) fn with(namespace: &NetNs, issuer: Arc<identity::Issuer>, own: Option<Identity>) -> Self {
         let clock = runtime::clock::Clock::system();
-        let issuer = identity::Issuer::self_signed("test", identity::KeyKind::EcdsaP256, clock.now()).unwrap();
         let names = ["localhost".to_owned()];
         let pair = issuer.server_certificate(&names, &[], Duration::from_secs(3600), clock.now()).unwrap();
         let settings = ServerSettings {
@@ -63,13 +112,18 @@ impl Control {
         listener.set_nonblocking(true).unwrap();
         let address = format!("https://localhost:{}", listener.local_addr().unwrap().port());
         let service = Server::new(held, Open, Clients::default(), Settings::default()).into_service();
+        let root = issuer.roots_pem();
+        let signing = IstioCertificateServiceServer::new(Authority { issuer, own });
         thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(async {
                 let listener = tokio::net::TcpListener::from_std(listener).unwrap();
                 let (accepted, incoming) = tokio::sync::mpsc::channel(8);
                 let incoming = tokio_stream::wrappers::ReceiverStream::new(incoming);
-                let server = tonic::transport::Server::builder().add_service(service).serve_with_incoming(incoming);
+                let server = tonic::transport::Server::builder()
+                    .add_service(service)
+                    .add_service(signing)
+                    .serve_with_incoming(incoming);
                 tokio::select! {
                     _ = stopped => {}
                     served = server => served.unwrap(),
@@ -77,8 +131,14 @@ impl Control {
                 }
             });
         });
-        let control =
-            Self { address, root: issuer.roots_pem(), snapshots, policies: Collection::default(), _running: running };
+        let control = Self {
+            address,
+            root,
+            snapshots,
+            addresses: Collection::default(),
+            policies: Collection::default(),
+            _running: running,
+        };
         control.publish();
         control
     }
@@ -90,8 +150,29 @@ impl Control {
         self.publish();
     }
 
+    /// Sends a workload or a service, or takes the one with this name away. Its addresses are other names of it.
+    pub(crate) fn put_address(&mut self, name: &str, address: Option<&Address>, aliases: &[&str]) {
+        let resource = address.map(|address| Resource {
+            aliases: aliases.iter().map(|&alias| alias.into()).collect(),
+            ..Resource::new(name, encode_address(address).encode_to_vec())
+        });
+        self.addresses = self.addresses.with([(Str::from(name), resource)]);
+        self.publish();
+    }
+
+    /// Settings of a proxy that is to use this control plane for everything.
+    pub(crate) fn settings(&self) -> [(&'static str, &str); 5] {
+        [
+            ("XDS_ADDRESS", &self.address),
+            ("CA_ADDRESS", &self.address),
+            ("XDS_ROOT_CA", &self.root),
+            ("CA_ROOT_CA", &self.root),
+            ("AUTH_TOKEN", "token"),
+        ]
+    }
+
     fn publish(&self) {
-        let types = [(type_url::ADDRESS, Collection::default()), (type_url::AUTHORIZATION, self.policies.clone())];
+        let types = [(type_url::ADDRESS, self.addresses.clone()), (type_url::AUTHORIZATION, self.policies.clone())];
         self.snapshots.send_replace(Some(Arc::new(Snapshot::new(types))));
     }
 }

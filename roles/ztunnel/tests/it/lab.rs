@@ -1,7 +1,7 @@
 //! Two nodes on one wire: pods in network namespaces with the contract's redirection, a node proxy per node in a
 //! namespace of its own, a node agent played by the test. Everything goes with its descriptors: nothing has a name.
 
-use identity::{Issuer, IssuerSource, KeyKind};
+use identity::{CertificateSource, Issuer, IssuerSource, KeyKind};
 use linux::{
     netlink::{Netlink, Route, Rule as RouteRule, Scope, VethEnd},
     netns::NetNs,
@@ -18,6 +18,7 @@ use std::{
     io::{self, Read, Write},
     net::{IpAddr, SocketAddr, TcpListener, TcpStream},
     os::fd::AsFd,
+    path::Path,
     sync::Arc,
     thread,
     time::{Duration, Instant},
@@ -177,7 +178,7 @@ pub(crate) struct Node {
     namespace: NetNs,
     shutdown: Shutdown,
     thread: Option<thread::JoinHandle<Result<(), String>>>,
-    agent: Agent,
+    agent: Option<Agent>,
 }
 
 /// The test's end of the ZDS conversation.
@@ -223,17 +224,30 @@ impl Node {
         authority: Arc<IssuerSource>,
         settings: &[(&str, &str)],
     ) -> Self {
+        Self::launch(namespace, Some(name), mesh, Some(authority), settings, "/etc/resolv.conf".as_ref())
+    }
+
+    /// With every choice: a node's proxy with its agent or (without a node) a dedicated one, certificates from `authority` or from
+    /// where the settings say, names from a resolver's file.
+    pub(crate) fn launch(
+        namespace: NetNs,
+        node: Option<&str>,
+        mesh: &str,
+        authority: Option<Arc<IssuerSource>>,
+        settings: &[(&str, &str)],
+        resolver: &Path,
+    ) -> Self {
         show_log();
         let folder = tempfile::tempdir().unwrap();
         let socket = folder.path().join("zds");
         let environment: Environment = [
-            ("NODE_NAME", name),
             ("LOCAL_XDS", mesh),
             ("INPOD_UDS", socket.to_str().unwrap()),
             ("ZTUNNEL_WORKER_THREADS", "2"),
             ("CONNECTION_TERMINATION_DEADLINE", "1s"),
         ]
         .into_iter()
+        .chain(node.map(|node| ("NODE_NAME", node)))
         .chain(settings.iter().copied())
         .collect();
         let config = Config::read(&environment, &["proxy".to_owned(), "ztunnel".to_owned()]).unwrap();
@@ -241,24 +255,48 @@ impl Node {
         let listener = agent_runtime.block_on(async { Listener::bind(&socket).unwrap() });
         let shutdown = Shutdown::new();
         let ending = shutdown.clone();
+        let parts = Parts { levels: None, clock: Clock::system(), resolver: resolver.to_owned() };
+        let authority = authority.map(|authority| authority as Arc<dyn CertificateSource>);
         let proxy = move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-            let parts = Parts { levels: None, clock: Clock::system() };
-            runtime.block_on(ztunnel::run(config, Some(authority), parts, ending)).map_err(|error| error.to_string())
+            runtime.block_on(ztunnel::run(config, authority, parts, ending)).map_err(|error| error.to_string())
         };
         // Threads are born into the namespace of the thread that starts them.
         let thread = namespace.run(|| thread::spawn(proxy)).unwrap();
-        let stream = agent_runtime.block_on(async {
-            let accepted = tokio::time::timeout(PATIENCE, listener.accept()).await;
-            let stream =
-                accepted.unwrap_or_else(|_| panic!("the proxy never came: {:?}", thread.is_finished())).unwrap();
-            let mut hello = [0; 16];
-            let received = stream.recv(&mut hello).await.unwrap();
-            assert_eq!(hello[..received.len], [0x08, 0x01]);
-            stream
+        let mut thread = Some(thread);
+        let agent = node.map(|_| {
+            let stream = agent_runtime.block_on(async {
+                let begun = Instant::now();
+                let stream = loop {
+                    match tokio::time::timeout(Duration::from_millis(50), listener.accept()).await {
+                        Ok(accepted) => break accepted.unwrap(),
+                        Err(_) if thread.as_ref().is_some_and(|thread| thread.is_finished()) => {
+                            panic!("the proxy ended: {:?}", thread.take().unwrap().join());
+                        }
+                        Err(_) => assert!(begun.elapsed() < PATIENCE, "the proxy never came"),
+                    }
+                };
+                let mut hello = [0; 16];
+                let received = stream.recv(&mut hello).await.unwrap();
+                assert_eq!(hello[..received.len], [0x08, 0x01]);
+                stream
+            });
+            Agent { runtime: agent_runtime, stream, _folder: folder }
         });
-        let agent = Agent { runtime: agent_runtime, stream, _folder: folder };
-        Self { namespace, shutdown, thread: Some(thread), agent }
+        Self { namespace, shutdown, thread, agent }
+    }
+
+    fn agent(&self) -> &Agent {
+        self.agent.as_ref().expect("a dedicated proxy has no agent")
+    }
+
+    /// Waits until the proxy says that it is ready.
+    pub(crate) fn ready(&self) {
+        let begun = Instant::now();
+        while self.http("GET", 15021, "/healthz/ready").0 != 200 {
+            assert!(begun.elapsed() < PATIENCE, "never ready: {:?}", self.http("GET", 15021, "/healthz/ready"));
+            thread::yield_now();
+        }
     }
 
     /// Hands a pod over; the answer's error, empty when all is well.
@@ -269,21 +307,29 @@ impl Node {
             service_account: service_account.to_owned(),
         };
         let add = AddWorkload { uid: uid.to_owned(), workload_info: Some(info) };
-        self.agent.ask(Payload::Add(add), Some(pod))
+        self.agent().ask(Payload::Add(add), Some(pod))
     }
 
     pub(crate) fn delete(&self, uid: &str) {
-        assert_eq!(self.agent.ask(Payload::Del(DelWorkload { uid: uid.to_owned() }), None), "");
+        assert_eq!(self.agent().ask(Payload::Del(DelWorkload { uid: uid.to_owned() }), None), "");
     }
 
     pub(crate) fn snapshot(&self) {
-        assert_eq!(self.agent.ask(Payload::SnapshotSent(SnapshotSent {}), None), "");
+        assert_eq!(self.agent().ask(Payload::SnapshotSent(SnapshotSent {}), None), "");
     }
 
     /// One request to the proxy's own HTTP ports: status and body.
     pub(crate) fn http(&self, method: &str, port: u16, path: &str) -> (u16, String) {
         let address: SocketAddr = ([127, 0, 0, 1], port).into();
-        let mut stream = self.namespace.run(|| TcpStream::connect(address).unwrap()).unwrap();
+        let begun = Instant::now();
+        let mut stream = loop {
+            match self.namespace.run(|| TcpStream::connect(address)).unwrap() {
+                Ok(stream) => break stream,
+                // A proxy whose agent has not spoken to it yet may still be starting.
+                Err(error) => assert!(begun.elapsed() < PATIENCE, "{address}: {error}"),
+            }
+            thread::yield_now();
+        };
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         write!(stream, "{method} {path} HTTP/1.1\r\nhost: ztunnel\r\ncontent-length: 0\r\nconnection: close\r\n\r\n")
             .unwrap();

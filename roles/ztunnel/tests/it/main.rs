@@ -2,7 +2,12 @@
 #![allow(clippy::unwrap_used, reason = "a failure here is a failure of the test")]
 
 mod control;
+mod crl;
 mod lab;
+mod modes;
+mod names;
+mod trust;
+mod ways;
 
 use lab::{Node, Pod, Wire, greeting};
 use std::io::{Read, Write};

@@ -160,7 +160,12 @@ fn a_server_must_be_expected_and_a_client_of_our_domain() {
     let web: Identity = WEB.parse().unwrap();
     let db: Identity = "spiffe://cluster.local/ns/shop/sa/db".parse().unwrap();
     let trust = Arc::new(Trust::new(&[], Revocations::default()));
-    let server = |expected: &[Identity]| ExpectedServer { trust: trust.clone(), expected: expected.into() };
+    let domains = |own: &str, alias: &str| TrustDomains { own: own.into(), aliases: Arc::new([alias.into()]) };
+    let server = |expected: &[Identity]| ExpectedServer {
+        trust: trust.clone(),
+        expected: expected.into(),
+        domains: domains("cluster.local", "old.example"),
+    };
     assert!(server(&[db.clone(), web.clone()]).check(&web).is_ok());
     assert!(server(&[]).check(&web).is_err(), "nobody is expected");
     assert_eq!(
@@ -169,7 +174,15 @@ fn a_server_must_be_expected_and_a_client_of_our_domain() {
             "unexpected error: identity verification error: peer did not present the expected SAN ({db}), got {web}"
         )
     );
-    let client = |domain: &str| TrustedClient { trust: trust.clone(), trust_domain: domain.into() };
+    let client = |domain: &str| TrustedClient { trust: trust.clone(), domains: domains(domain, "old.example") };
+    let renamed: Identity = "spiffe://old.example/ns/shop/sa/web".parse().unwrap();
+    let stranger: Identity = "spiffe://far.example/ns/shop/sa/web".parse().unwrap();
+    assert!(server(std::slice::from_ref(&web)).check(&renamed).is_ok(), "our domain by its other name");
+    assert!(server(std::slice::from_ref(&renamed)).check(&web).is_ok());
+    assert!(server(std::slice::from_ref(&db)).check(&renamed).is_err(), "another workload");
+    assert!(server(std::slice::from_ref(&stranger)).check(&web).is_err(), "a domain that is none of ours");
+    assert!(client("cluster.local").check(&renamed).is_ok());
+    assert!(client("cluster.local").check(&stranger).is_err());
     assert!(client("cluster.local").check(&web).is_ok());
     assert_eq!(
         client("other.example").check(&web).unwrap_err().to_string(),
