@@ -66,7 +66,7 @@ pub(super) fn sockets(environment: &Environment, mode: &Mode) -> Result<SocketCo
 /// Only where the proxy shares its place with none of its workloads can it do without a mark.
 fn mark(environment: &Environment, mode: &Mode) -> Result<Option<u32>, ConfigError> {
     let given = environment.with("PACKET_MARK", |text| text.parse::<u32>().map_err(|error| error.to_string()))?;
-    Ok(given.or((*mode == Mode::Shared).then_some(well_known::PROXY_MARK)))
+    Ok(given.or_else(|| (*mode == Mode::Shared).then_some(well_known::PROXY_MARK)))
 }
 
 pub(super) fn worker_threads(environment: &Environment, proxy_config: &ProxyConfig) -> Result<usize, ConfigError> {

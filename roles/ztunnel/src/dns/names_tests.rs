@@ -49,7 +49,12 @@ fn mesh() -> Mesh {
         v4_only,
         remote,
     ];
-    let mut pod = Workload { uid: "pod".into(), name: "db-0".into(), addresses: vec!["10.0.0.1".parse().unwrap()], ..Workload::default() };
+    let mut pod = Workload {
+        uid: "pod".into(),
+        name: "db-0".into(),
+        addresses: vec!["10.0.0.1".parse().unwrap()],
+        ..Workload::default()
+    };
     pod.services.insert("ns1/headless.ns1.svc.cluster.local".parse().unwrap(), PortMap(vec![(80, 80)]));
     let services = services.into_iter().map(|service| Change::Service(Arc::new(service)));
     Mesh::new().apply(services.chain([Change::Workload(Arc::new(pod))]))

@@ -146,7 +146,7 @@ fn the_proxy_itself_is_scraped_through_the_mesh() {
     let n1 = Node::start("n1", &text, authority.clone());
     let settings =
         [("XDS_ADDRESS", ""), ("POD_NAME", "proxy"), ("POD_NAMESPACE", "shop"), ("SERVICE_ACCOUNT", "proxy")];
-    let n2 = Node::start_in(proxy.namespace.clone(), "n2", &text, authority, &settings);
+    let n2 = Node::start_in(proxy.namespace, "n2", &text, authority, &settings);
     assert_eq!(n1.add("uid-client", "client", "client", &client), "");
     n1.snapshot();
     n2.snapshot();

@@ -56,7 +56,7 @@ fn answer(query: &[u8], protocol: &'static str, from: SocketAddr, told: &mpsc::S
     // The test may have ended.
     let _told = told.send((name.clone(), kind, protocol, from));
     let mut message = Message::response(query.metadata.id, query.metadata.op_code);
-    message.queries = query.queries.clone();
+    message.queries = query.queries;
     let own = question.name().clone();
     match (&*name, kind) {
         ("outside.example.", RecordType::A) => {

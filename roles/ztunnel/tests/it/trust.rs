@@ -111,7 +111,7 @@ fn a_tunnel_to_an_address_that_became_somebody_else_s_is_cut() {
     let web = Service {
         name: "web".into(),
         namespace: key.namespace.clone(),
-        hostname: key.hostname.clone(),
+        hostname: key.hostname,
         vips: vec![NetworkAddress { network: "".into(), address: "10.96.0.80".parse().unwrap() }],
         ports: vec![(80, 8080)],
         ..Service::default()
