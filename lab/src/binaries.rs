@@ -88,7 +88,9 @@ impl Module {
 
     /// Builds a package of the module, or finds it built.
     fn build(&self, cache: &Path, name: &str, package: &str, flags: &str) -> Result<PathBuf> {
-        let source = fs::read(self.folder.join("main.go")).context("reading main.go")?;
+        // A package of a module that is required does not depend on our own lines.
+        let own = package == ".";
+        let source = if own { fs::read(self.folder.join("main.go")).context("reading main.go")? } else { Vec::new() };
         let target = cache.join(format!("{name}-{}", digest(&[self.go_mod.as_bytes(), &source, flags.as_bytes()])));
         if target.exists() {
             return Ok(target);

@@ -31,7 +31,7 @@ pub(crate) fn write(folders: &Folders, nodes: u8, port: u16) -> Result<()> {
     put_pair(&folder, "apiserver", &issuer.server_certificate(&names, &addresses, LIFE, now)?)?;
     put_pair(&folder, "kubelet-client", &client("kube-apiserver-kubelet-client", "system:masters")?)?;
     // Tokens of service accounts are signed with a key of their own.
-    put(&folder, "accounts.key", &client("service-accounts", "none")?.key)?;
+    put_pair(&folder, "accounts", &client("service-accounts", "none")?)?;
     let front = Issuer::self_signed("front-proxy", KeyKind::EcdsaP256, now)?;
     put(&folder, "front-proxy-ca.crt", &front.roots_pem())?;
     put_pair(&folder, "front-proxy", &front.client_certificate("front-proxy-client", &[], LIFE, now)?)?;

@@ -216,7 +216,7 @@ fn apiserver(service: Service, folders: &Folders) -> Service {
         .flag("kubelet-certificate-authority", pki("ca.crt"))
         .flag("kubelet-preferred-address-types", "InternalIP")
         .flag("service-account-issuer", "https://kubernetes.default.svc.cluster.local")
-        .flag("service-account-key-file", pki("accounts.key"))
+        .flag("service-account-key-file", pki("accounts.crt"))
         .flag("service-account-signing-key-file", pki("accounts.key"))
         .flag("requestheader-client-ca-file", pki("front-proxy-ca.crt"))
         .flag("requestheader-allowed-names", "front-proxy-client")
