@@ -47,6 +47,9 @@ pub enum PeerError {
     /// The certificate's key may not sign a handshake.
     #[error("the key usage of the peer's certificate does not include digital signatures")]
     NoDigitalSignature,
+    /// The certificate of an authority on the chain is not for signing others.
+    #[error("an authority on the peer's chain may not sign certificates by its key usage")]
+    MayNotSign,
     /// The certificate does not limit what it is for.
     #[error("the peer's certificate does not say what it is for (no extended key usage)")]
     NoPurpose,
@@ -81,6 +84,13 @@ fn workload_usage(leaf: &X509Certificate<'_>) -> Result<(), PeerError> {
         Some(usage) if !usage.value.digital_signature() => Err(PeerError::NoDigitalSignature),
         _ => Ok(()),
     }
+}
+
+/// Checks that an authority on a chain may sign certificates, when it says what it may do.
+pub(crate) fn signs_certificates(authority: &CertificateDer<'_>) -> Result<(), PeerError> {
+    let authority = validity::parse(authority)?;
+    let usage = authority.key_usage().map_err(|error| UnreadableCertificate(error.to_string()))?;
+    if usage.is_some_and(|usage| !usage.value.key_cert_sign()) { Err(PeerError::MayNotSign) } else { Ok(()) }
 }
 
 /// The one URI name of a certificate, as an identity.

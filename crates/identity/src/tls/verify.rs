@@ -83,19 +83,20 @@ impl Trust {
         if intermediates.len() >= peer::MAX_CHAIN {
             return Err(identity_error(PeerError::ChainTooLong(intermediates.len() + 1)));
         }
-        let path = EndEntityCert::try_from(leaf).and_then(|leaf| {
-            leaf.verify_for_usage(
-                MESH.signature_verification_algorithms.all,
-                &self.anchors,
-                intermediates,
-                now,
-                usage.key_usage(),
-                None,
-                None,
-            )
-            .map(|_| ())
-        });
-        path.map_err(chain_error)?;
+        let entity = EndEntityCert::try_from(leaf).map_err(chain_error)?;
+        let path = entity.verify_for_usage(
+            MESH.signature_verification_algorithms.all,
+            &self.anchors,
+            intermediates,
+            now,
+            usage.key_usage(),
+            None,
+            None,
+        );
+        // Webpki does not look at the key usage of those who signed (RFC 5280 §6.1.4 n).
+        let path = path.map_err(chain_error)?;
+        let mut signers = path.intermediate_certificates();
+        signers.try_for_each(|signer| peer::signs_certificates(&signer.der())).map_err(identity_error)?;
         if self.revocations.includes(leaf, intermediates) {
             return Err(Error::InvalidCertificate(CertificateError::Revoked));
         }

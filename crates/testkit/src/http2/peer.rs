@@ -41,6 +41,8 @@ pub struct Peer<IO> {
     write: WriteHalf<IO>,
     frames: mpsc::UnboundedReceiver<Frame>,
     decoder: hpack::Decoder,
+    ended: bool,
+    goaway: Option<u32>,
 }
 
 impl<IO: AsyncRead + AsyncWrite + Send + 'static> Peer<IO> {
@@ -49,7 +51,7 @@ impl<IO: AsyncRead + AsyncWrite + Send + 'static> Peer<IO> {
         let (read, write) = tokio::io::split(io);
         let (found, frames) = mpsc::unbounded_channel();
         tokio::spawn(read_frames(read, found));
-        Self { write, frames, decoder: hpack::Decoder::default() }
+        Self { write, frames, decoder: hpack::Decoder::default(), ended: false, goaway: None }
     }
 
     /// Says hello with these settings, and answers the server's hello.
@@ -85,14 +87,43 @@ impl<IO: AsyncRead + AsyncWrite + Send + 'static> Peer<IO> {
 
     /// What comes next, if something does.
     pub async fn next(&mut self) -> Option<Event> {
-        let Ok(received) = time::timeout(PATIENCE, self.frames.recv()).await else { return None };
-        let Some(frame) = received else { return Some(Event::End) };
+        let received = time::timeout(PATIENCE, self.frames.recv()).await.ok()?;
+        Some(self.take(received))
+    }
+
+    /// What has come already.
+    pub fn try_next(&mut self) -> Option<Event> {
+        match self.frames.try_recv() {
+            Ok(frame) => Some(self.take(Some(frame))),
+            Err(mpsc::error::TryRecvError::Disconnected) => Some(self.take(None)),
+            Err(mpsc::error::TryRecvError::Empty) => None,
+        }
+    }
+
+    /// Whether the end has come.
+    pub fn has_ended(&self) -> bool {
+        self.ended
+    }
+
+    /// The code of a GOAWAY that has come.
+    pub fn goaway(&self) -> Option<u32> {
+        self.goaway
+    }
+
+    fn take(&mut self, received: Option<Frame>) -> Event {
+        let Some(frame) = received else {
+            self.ended = true;
+            return Event::End;
+        };
+        if frame.kind == kind::GOAWAY {
+            self.goaway = frame.code();
+        }
         if frame.kind != kind::HEADERS {
-            return Some(Event::Frame(frame));
+            return Event::Frame(frame);
         }
         match self.decoder.decode(&frame.payload) {
-            Ok(fields) => Some(Event::Answer(frame.stream, fields, frame.has(flag::END_STREAM))),
-            Err(_) => Some(Event::Frame(frame)),
+            Ok(fields) => Event::Answer(frame.stream, fields, frame.has(flag::END_STREAM)),
+            Err(_) => Event::Frame(frame),
         }
     }
 
