@@ -70,6 +70,15 @@ pub struct Args {
     /// Policies in dry run are sent to proxies.
     #[arg(long, env = "AMBIENT_ENABLE_DRY_RUN_AUTHORIZATION_POLICY", default_value = "false", action = ArgAction::Set)]
     pub dry_run_policies: bool,
+    /// What a waypoint stands in front of lets in nobody but the waypoint.
+    #[arg(long, env = "PILOT_AUTO_ALLOW_WAYPOINT_POLICY", default_value = "false", action = ArgAction::Set)]
+    pub auto_allow_waypoint: bool,
+    /// Service entries with a workloadSelector select pods.
+    #[arg(long, env = "PILOT_ENABLE_SERVICEENTRY_SELECT_PODS", default_value = "true", action = ArgAction::Set)]
+    pub entries_select_pods: bool,
+    /// Kubernetes services select workload entries.
+    #[arg(long, env = "PILOT_ENABLE_K8S_SELECT_WORKLOAD_ENTRIES", default_value = "true", action = ArgAction::Set)]
+    pub services_select_entries: bool,
     /// A caller's node metadata must agree with its credential.
     #[arg(long, env = "PILOT_ENABLE_XDS_IDENTITY_CHECK", default_value = "true", action = ArgAction::Set)]
     pub check_identity: bool,
@@ -95,6 +104,9 @@ impl Args {
             domain: self.domain.clone(),
             dry_run_policies: self.dry_run_policies,
             allocate_addresses: self.allocate_addresses,
+            auto_allow_waypoint: self.auto_allow_waypoint,
+            entries_select_pods: self.entries_select_pods,
+            services_select_entries: self.services_select_entries,
         }
     }
 

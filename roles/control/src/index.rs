@@ -83,7 +83,7 @@ struct State {
 
 impl State {
     fn publish(&mut self, resolver: &mut Resolver, outputs: &Outputs) {
-        let Changes { addresses, authorizations, statements } = resolver.resolve();
+        let Changes { addresses, authorizations, statements, resolved } = resolver.resolve();
         let before = self.addresses.revision() + self.authorizations.revision();
         self.addresses = self.addresses.with(addresses);
         self.authorizations = self.authorizations.with(authorizations);
@@ -92,7 +92,7 @@ impl State {
         if first || revision != before {
             let types =
                 [(type_url::ADDRESS, self.addresses.clone()), (type_url::AUTHORIZATION, self.authorizations.clone())];
-            tracing::debug!(revision, addresses = self.addresses.len(), "publishing");
+            tracing::debug!(revision, resolved, addresses = self.addresses.len(), "publishing");
             outputs.snapshots.send_replace(Some(Arc::new(Snapshot::new(types))));
             let services = resolver.view().objects.services.len();
             outputs.metrics.services.set(&[], i64::try_from(services).unwrap_or(i64::MAX));

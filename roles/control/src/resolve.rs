@@ -6,6 +6,8 @@
 
 mod authorization;
 mod entry;
+mod implicit;
+mod network;
 mod peer_authentication;
 mod pod;
 mod policies;
@@ -13,6 +15,7 @@ mod ports;
 mod resolver;
 mod service;
 mod slice;
+mod target;
 mod touch;
 mod unreadable;
 mod verdict;

@@ -17,6 +17,12 @@ pub struct Mesh {
     pub dry_run_policies: bool,
     /// Service entries without addresses are given some.
     pub allocate_addresses: bool,
+    /// What a waypoint stands in front of lets in nobody but the waypoint.
+    pub auto_allow_waypoint: bool,
+    /// Service entries select pods.
+    pub entries_select_pods: bool,
+    /// Kubernetes services select workload entries.
+    pub services_select_entries: bool,
 }
 
 impl Default for Mesh {
@@ -28,6 +34,9 @@ impl Default for Mesh {
             domain: "cluster.local".to_owned(),
             dry_run_policies: false,
             allocate_addresses: true,
+            auto_allow_waypoint: false,
+            entries_select_pods: true,
+            services_select_entries: true,
         }
     }
 }

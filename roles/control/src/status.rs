@@ -121,6 +121,9 @@ async fn say(client: &Client, (subject, namespace, name): &Key, status: Value) -
         Subject::Policy => {
             client.say_status::<AuthorizationPolicy>(namespace, name, status, "istio-ambient-ztunnel-policy").await
         }
+        Subject::PolicyTargets => {
+            client.say_status::<AuthorizationPolicy>(namespace, name, status, "istio-ambient-waypoint-policy").await
+        }
         Subject::Service => client.say_status::<Service>(namespace, name, status, SERVICE).await,
         Subject::ServiceEntry => client.say_status::<ServiceEntry>(namespace, name, status, SERVICE).await,
         Subject::WorkloadEntry => {

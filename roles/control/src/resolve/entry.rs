@@ -1,7 +1,7 @@
 //! Workloads that are no pods: workload entries and the endpoints of service entries (control-plane A5).
 
 use super::{
-    View, pod, policies, ports,
+    View, implicit, network, pod, policies, ports, service,
     view::{ip_bytes, selects},
     waypoint::{self, Traffic},
     workload_name,
@@ -19,6 +19,7 @@ pub(super) fn of_workload_entry(entry: &WorkloadEntry, view: View<'_>) -> Option
     let mut workload = from_spec(&entry.spec, &entry.metadata, view)?;
     workload.uid = format!("{cluster}/networking.istio.io/WorkloadEntry/{namespace}/{name}");
     workload.services = services(entry, view);
+    workload.authorization_policies.extend(implicit::of_workload(&entry.metadata, &workload.services, view));
     workload.waypoint = waypoint::bind(&entry.metadata, Traffic::Workload, view).address();
     Some(workload)
 }
@@ -26,8 +27,9 @@ pub(super) fn of_workload_entry(entry: &WorkloadEntry, view: View<'_>) -> Option
 fn services(entry: &WorkloadEntry, view: View<'_>) -> BTreeMap<String, PortList> {
     let (namespace, labels) = (entry.namespace(), &entry.spec.labels);
     let mut services = BTreeMap::new();
-    for service in view.objects.services.in_namespace(namespace) {
-        if super::service::is_served(service) && selects(&service.spec.selector, labels) {
+    let kubernetes = view.mesh.services_select_entries.then(|| view.objects.services.in_namespace(namespace));
+    for service in kubernetes.into_iter().flatten() {
+        if service::is_served(service) && selects(&service.spec.selector, labels) {
             let ports = ports::of_workload_entry(service, &entry.spec);
             services.insert(format!("{namespace}/{}", view.hostname(service)), ports);
         }
@@ -35,7 +37,7 @@ fn services(entry: &WorkloadEntry, view: View<'_>) -> BTreeMap<String, PortList>
     for other in view.objects.service_entries.in_namespace(namespace) {
         let selector = other.spec.workload_selector.as_ref();
         if selector.is_some_and(|selector| selects(&selector.labels, labels)) {
-            for host in &other.spec.hosts {
+            for host in service::hosts(other) {
                 let ports = ports::behind_service_entry(other, &entry.spec.ports);
                 services.entry(format!("{namespace}/{host}")).or_insert(ports);
             }
@@ -47,6 +49,9 @@ fn services(entry: &WorkloadEntry, view: View<'_>) -> BTreeMap<String, PortList>
 /// The workloads that a service entry brings itself: its inline endpoints; for a name without any, the name.
 pub(super) fn of_service_entry(entry: &ServiceEntry, view: View<'_>) -> Vec<Workload> {
     let spec = &entry.spec;
+    if service::visibility(entry).is_none() {
+        return Vec::new();
+    }
     let by_dns = matches!(spec.resolution, Resolution::Dns | Resolution::DnsRoundRobin | Resolution::DynamicDns);
     if spec.endpoints.is_empty() && spec.workload_selector.is_none() && by_dns {
         let implicit = |host: &String| {
@@ -64,6 +69,7 @@ fn inline(entry: &ServiceEntry, endpoint: &WorkloadEntrySpec, hosts: &[String], 
     workload.uid = format!("{cluster}/networking.istio.io/ServiceEntry/{namespace}/{name}/{}", endpoint.address);
     let ports = || ports::behind_service_entry(entry, &endpoint.ports);
     workload.services = hosts.iter().map(|host| (format!("{namespace}/{host}"), ports())).collect();
+    workload.authorization_policies.extend(implicit::of_workload(&entry.metadata, &workload.services, view));
     Some(workload)
 }
 
@@ -81,6 +87,7 @@ fn from_spec(spec: &WorkloadEntrySpec, metadata: &ObjectMeta, view: View<'_>) ->
         namespace: metadata.namespace.clone(),
         addresses: address.map(ip_bytes).into_iter().collect(),
         hostname: if address.is_none() { spec.address.clone() } else { String::new() },
+        network_gateway: network::gateway_to(network, view),
         network: network.to_owned(),
         tunnel_protocol: if native_tunnel { TunnelProtocol::Hbone } else { TunnelProtocol::None }.into(),
         native_tunnel,

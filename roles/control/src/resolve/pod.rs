@@ -1,7 +1,7 @@
 //! A pod as a workload (control-plane A4).
 
 use super::{
-    View, policies, ports,
+    View, implicit, policies, ports, service,
     view::{ip_bytes, selects},
     waypoint::{self, Traffic},
     workload_name,
@@ -25,6 +25,9 @@ pub(super) fn workload(pod: &Pod, view: View<'_>) -> Option<Workload> {
     let workload_name = workload_name::of_pod(pod);
     let (canonical_name, canonical_revision) = workload_name::canonical(labels, &workload_name);
     let (tunnel_protocol, native_tunnel) = tunnel(pod);
+    let services = services(pod, view);
+    let mut authorization_policies = policies::of_workload(pod.namespace(), labels, view);
+    authorization_policies.extend(implicit::of_workload(&pod.metadata, &services, view));
     let ready = pod.is_ready() && pod.metadata.deletion_timestamp.is_none();
     Some(Workload {
         uid: uid(pod, view),
@@ -42,10 +45,10 @@ pub(super) fn workload(pod: &Pod, view: View<'_>) -> Option<Workload> {
         canonical_revision,
         workload_type: WorkloadType::Pod.into(),
         workload_name,
-        authorization_policies: policies::of_workload(pod.namespace(), labels, view),
+        authorization_policies,
         status: if ready { WorkloadStatus::Healthy } else { WorkloadStatus::Unhealthy }.into(),
         cluster_id: view.mesh.cluster_id.clone(),
-        services: services(pod, view),
+        services,
         application_tunnel: application_tunnel(pod, view),
         locality: locality(&pod.spec.node_name, view),
         network_mode: if pod.spec.host_network { NetworkMode::HostNetwork } else { NetworkMode::Standard }.into(),
@@ -84,15 +87,16 @@ fn services(pod: &Pod, view: View<'_>) -> BTreeMap<String, PortList> {
     let mut services = BTreeMap::new();
     for service in view.objects.services.in_namespace(namespace) {
         let by_slice = || service.spec.selector.is_empty() && view.slices_of(service).any(|slice| targets(slice, pod));
-        if !super::service::is_served(service) || !(selects(&service.spec.selector, labels) || by_slice()) {
+        if !service::is_served(service) || !(selects(&service.spec.selector, labels) || by_slice()) {
             continue;
         }
         services.insert(format!("{namespace}/{}", view.hostname(service)), ports::of_pod(service, pod));
     }
-    for entry in view.objects.service_entries.in_namespace(namespace) {
+    let entries = view.mesh.entries_select_pods.then(|| view.objects.service_entries.in_namespace(namespace));
+    for entry in entries.into_iter().flatten() {
         let selector = entry.spec.workload_selector.as_ref();
         if selector.is_some_and(|selector| selects(&selector.labels, labels)) {
-            for host in &entry.spec.hosts {
+            for host in service::hosts(entry) {
                 let list = ports::behind_service_entry(entry, &BTreeMap::new());
                 services.entry(format!("{namespace}/{host}")).or_insert(list);
             }

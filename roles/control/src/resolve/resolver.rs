@@ -1,10 +1,10 @@
 //! The bookkeeping around the pure resolutions: takes changed objects, gives changed resources.
 
 use super::{
-    authorization, converted, entry, pod, service, slice, static_strict,
-    touch::{Dirty, HostOwnerOf, Kind, Source},
+    authorization, converted, entry, implicit, network, pod, service, slice, static_strict,
+    touch::{Dirty, HostOwnerOf, Kind, Source, spread},
     unreadable::{Effect, Unreadable},
-    verdict::{Statement, statement},
+    verdict::{Statement, statements},
     view::{HostOwner, Hosts, View, service_resource, workload_resource},
 };
 use crate::{objects::Objects, settings::Mesh};
@@ -22,6 +22,8 @@ pub struct Changes {
     pub addresses: HashMap<Str, Option<XdsResource>>,
     /// Policies.
     pub authorizations: HashMap<Str, Option<XdsResource>>,
+    /// How many sources were resolved for it.
+    pub resolved: usize,
     /// What is to be said about objects that may have changed.
     pub statements: Vec<Statement>,
 }
@@ -112,11 +114,16 @@ impl Resolver {
     /// Resolves what is out of date.
     pub fn resolve(&mut self) -> Changes {
         let mut changes = Changes::default();
-        for source in std::mem::take(&mut self.dirty).0 {
+        let mut dirty = std::mem::take(&mut self.dirty);
+        spread(&mut dirty, self.view());
+        changes.resolved = dirty.0.len();
+        for source in dirty.0 {
             let resources = self.resources_of(&source);
-            changes.statements.extend(statement(&source, self.view()));
-            let is_policy =
-                matches!(source, Source::Policy(..) | Source::PeerAuthentication(..) | Source::StaticStrict);
+            changes.statements.extend(statements(&source, self.view()));
+            let is_policy = matches!(
+                source,
+                Source::Policy(..) | Source::PeerAuthentication(..) | Source::StaticStrict | Source::WaypointOnly(..)
+            );
             let side = if is_policy { &mut changes.authorizations } else { &mut changes.addresses };
             self.replace(source, resources, side);
         }
@@ -198,6 +205,15 @@ impl Resolver {
             }
             Source::StaticStrict if objects.peer_authentications.is_empty() => Vec::new(),
             Source::StaticStrict => vec![policy_resource(static_strict(&self.mesh.root_namespace))],
+            Source::NetworkGateway(namespace, name) => {
+                let gateway = objects.gateways.get(namespace, name);
+                let workload = gateway.and_then(|gateway| network::workload(gateway, view));
+                workload.map(workload_resource).into_iter().collect()
+            }
+            Source::WaypointOnly(namespace, name) => {
+                let gateway = objects.gateways.get(namespace, name);
+                gateway.and_then(|gateway| implicit::policy(gateway, view)).map(policy_resource).into_iter().collect()
+            }
             Source::Shape(..) => Vec::new(),
         }
     }

@@ -5,10 +5,10 @@ use super::{
     view::ip_bytes,
     waypoint::{self, Traffic},
 };
-use api::{Resource, Service as KubernetesService, ServiceEntry, istio::Resolution};
+use api::{ObjectMeta, Resource, Service as KubernetesService, ServiceEntry, istio::Resolution};
 use prost::Message;
 use proto::workload::{
-    Extension, IpFamilies, LoadBalancing, NetworkAddress, Service,
+    Extension, IpFamilies, LoadBalancing, NetworkAddress, Service, Visibility,
     load_balancing::{HealthPolicy, Mode, Scope},
 };
 use std::{collections::BTreeMap, net::IpAddr};
@@ -64,7 +64,7 @@ fn ip_families(families: &[String]) -> IpFamilies {
     }
 }
 
-fn ingress_uses_waypoint(labels: &BTreeMap<String, String>, namespace: &str, view: View<'_>) -> bool {
+pub(super) fn ingress_uses_waypoint(labels: &BTreeMap<String, String>, namespace: &str, view: View<'_>) -> bool {
     const LABEL: &str = "istio.io/ingress-use-waypoint";
     let label = labels.get(LABEL).or_else(|| view.objects.namespace_labels(namespace).get(LABEL));
     label.is_some_and(|value| value.eq_ignore_ascii_case("true"))
@@ -75,7 +75,7 @@ fn load_balancing(service: &KubernetesService, view: View<'_>) -> Option<LoadBal
     let (mode, scopes): (Mode, &[Scope]) = if spec.internal_traffic_policy == "Local" {
         (Mode::Strict, &[Scope::Node])
     } else {
-        preference(service, view)
+        preference(&spec.traffic_distribution, &service.metadata, view)
     };
     let health = if spec.publish_not_ready_addresses { HealthPolicy::AllowAll } else { HealthPolicy::OnlyHealthy };
     if mode == Mode::UnspecifiedMode && health == HealthPolicy::OnlyHealthy {
@@ -89,11 +89,11 @@ fn load_balancing(service: &KubernetesService, view: View<'_>) -> Option<LoadBal
 }
 
 /// The first of field, annotation and the namespace's annotation that is there decides; what nobody knows means "any".
-fn preference(service: &KubernetesService, view: View<'_>) -> (Mode, &'static [Scope]) {
-    let namespace = view.objects.namespaces.get("", service.namespace());
-    let field = Some(service.spec.traffic_distribution.as_str()).filter(|value| !value.is_empty());
-    let value = field
-        .or_else(|| service.metadata.annotation(DISTRIBUTION))
+fn preference(field: &str, metadata: &ObjectMeta, view: View<'_>) -> (Mode, &'static [Scope]) {
+    let namespace = view.objects.namespaces.get("", &metadata.namespace);
+    let value = Some(field)
+        .filter(|value| !value.is_empty())
+        .or_else(|| metadata.annotation(DISTRIBUTION))
         .or_else(|| namespace?.metadata.annotation(DISTRIBUTION));
     match value.map(str::to_ascii_lowercase).as_deref() {
         Some("preferclose" | "prefersamezone") => (Mode::Failover, &[Scope::Network, Scope::Region, Scope::Zone]),
@@ -117,14 +117,35 @@ fn session_affinity(service: &KubernetesService) -> Option<Extension> {
     })
 }
 
+/// Who may see a service entry: what `exportTo` says, as far as node proxies can tell namespaces apart; none: nobody.
+///
+/// Upstream sends every entry to everybody (issues 55163, 59652 ask for this).
+pub(super) fn visibility(entry: &ServiceEntry) -> Option<Visibility> {
+    let export = &entry.spec.export_to;
+    let own = |name: &String| name == "." || name == entry.namespace();
+    if export.is_empty() {
+        Some(Visibility::Public)
+    } else if export.iter().all(|name| name == "~") {
+        None
+    } else if export.iter().filter(|name| *name != "~").all(own) {
+        Some(Visibility::Namespace)
+    } else {
+        Some(Visibility::Public)
+    }
+}
+
+/// The hosts that a service entry brings to the mesh.
+pub(super) fn hosts(entry: &ServiceEntry) -> &[String] {
+    visibility(entry).map_or(&[], |_| entry.spec.hosts.as_slice())
+}
+
 /// The services of the mesh that a service entry stands for: one per host that it is the winner of in its namespace.
 pub(super) fn of_entry(entry: &ServiceEntry, view: View<'_>) -> Vec<Service> {
-    let hosts = entry.spec.hosts.iter().filter(|host| view.wins_in_namespace(entry, host));
+    let hosts = hosts(entry).iter().filter(|host| view.wins_in_namespace(entry, host));
     hosts.map(|host| of_host(entry, host, view)).collect()
 }
 
 fn of_host(entry: &ServiceEntry, host: &str, view: View<'_>) -> Service {
-    let passthrough = entry.spec.resolution == Resolution::None;
     let binding = waypoint::bind(&entry.metadata, Traffic::Service, view);
     Service {
         name: entry.name().to_owned(),
@@ -135,15 +156,29 @@ fn of_host(entry: &ServiceEntry, host: &str, view: View<'_>) -> Service {
         subject_alt_names: entry.spec.subject_alt_names.clone(),
         weighted_waypoints: binding.weighted(),
         waypoint: binding.address(),
-        load_balancing: passthrough.then(|| LoadBalancing {
-            routing_preference: Vec::new(),
-            mode: Mode::Passthrough.into(),
-            health_policy: HealthPolicy::AllowAll.into(),
-        }),
+        load_balancing: entry_load_balancing(entry, view),
+        visibility: visibility(entry).unwrap_or_default().into(),
         canonical: view.is_canonical(entry, host),
         ingress_use_waypoint: ingress_uses_waypoint(&entry.metadata.labels, entry.namespace(), view),
         ..Service::default()
     }
+}
+
+/// Without resolution the dialled address is used as it is; else closeness counts where somebody asks for it.
+fn entry_load_balancing(entry: &ServiceEntry, view: View<'_>) -> Option<LoadBalancing> {
+    if entry.spec.resolution == Resolution::None {
+        return Some(LoadBalancing {
+            routing_preference: Vec::new(),
+            mode: Mode::Passthrough.into(),
+            health_policy: HealthPolicy::AllowAll.into(),
+        });
+    }
+    let (mode, scopes) = preference("", &entry.metadata, view);
+    (mode != Mode::UnspecifiedMode).then(|| LoadBalancing {
+        routing_preference: scopes.iter().map(|scope| i32::from(*scope)).collect(),
+        mode: mode.into(),
+        health_policy: HealthPolicy::OnlyHealthy.into(),
+    })
 }
 
 /// Written addresses, ranges among them; else the allocated ones.

@@ -1,8 +1,10 @@
 //! What a resource is resolved from: the objects, the settings, and the index of hostnames.
 
+use super::service::visibility;
 use crate::{objects::Objects, settings::Mesh};
-use api::{Resource, Service, ServiceEntry};
+use api::{ObjectMeta, Resource, Service, ServiceEntry};
 use model::Str;
+use proto::workload::Visibility;
 use std::{
     cmp::Reverse,
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -79,6 +81,25 @@ impl<'a> View<'a> {
         format!("{}.{}.svc.{}", service.name(), service.namespace(), self.mesh.domain)
     }
 
+    /// Metadata of the objects that services, by `<namespace>/<hostname>`, come from.
+    pub(super) fn owners_of(
+        self,
+        services: &BTreeMap<String, proto::workload::PortList>,
+    ) -> impl Iterator<Item = &'a ObjectMeta> {
+        services.keys().filter_map(move |key| {
+            let (namespace, host) = key.split_once('/')?;
+            let mut owners = self.hosts.owners(host).filter(|owner| owner.namespace() == namespace);
+            match owners.next()? {
+                HostOwner::Service { namespace, name } => {
+                    self.objects.services.get(namespace, name).map(|service| &service.metadata)
+                }
+                HostOwner::ServiceEntry { namespace, name } => {
+                    self.objects.service_entries.get(namespace, name).map(|entry| &entry.metadata)
+                }
+            }
+        })
+    }
+
     /// Services go first, then what is oldest, then what comes first by name.
     fn rank<'o>(&self, owner: &'o HostOwner) -> impl Ord + use<'o> {
         let created = match owner {
@@ -98,8 +119,18 @@ impl<'a> View<'a> {
 
     /// Whether this entry's claim to a host counts in the whole mesh.
     pub(super) fn is_canonical(&self, entry: &ServiceEntry, host: &str) -> bool {
-        let owners = self.hosts.owners(host);
-        owners.min_by(|a, b| self.rank(a).cmp(&self.rank(b))).is_none_or(|owner| is(owner, entry))
+        let owners = self.hosts.owners(host).filter(|owner| self.is_public(owner));
+        owners.min_by(|a, b| self.rank(a).cmp(&self.rank(b))).is_some_and(|owner| is(owner, entry))
+    }
+
+    fn is_public(&self, owner: &HostOwner) -> bool {
+        match owner {
+            HostOwner::Service { .. } => true,
+            HostOwner::ServiceEntry { namespace, name } => {
+                let entry = self.objects.service_entries.get(namespace, name);
+                entry.is_some_and(|entry| visibility(entry) == Some(Visibility::Public))
+            }
+        }
     }
 }
 

@@ -43,6 +43,8 @@ pub enum Binding {
 /// A waypoint on trial.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Canary {
+    /// `<namespace>/<name>` of the waypoint.
+    pub waypoint: String,
     /// How to reach it.
     pub address: GatewayAddress,
     /// Its share, of a hundred.
@@ -85,6 +87,17 @@ fn asked(labels: &BTreeMap<String, String>, namespace: &str) -> Result<Option<(S
     Ok(Some((namespace.to_owned(), name.clone())))
 }
 
+/// Whether an object was made for a waypoint or an east-west gateway: those have no waypoint themselves.
+pub(super) fn is_managed(metadata: &ObjectMeta) -> bool {
+    matches!(metadata.label(MANAGED), Some("istio.io-mesh-controller" | "istio.io-eastwest-controller"))
+}
+
+/// The listener that tunnels end at.
+pub(super) fn hbone_listener(gateway: &Gateway) -> Option<&Listener> {
+    let hbone = |listener: &&Listener| listener.protocol == "HBONE" || listener.port == i32::from(HBONE_PORT);
+    gateway.spec.listeners.iter().find(hbone)
+}
+
 /// Whether an object with this metadata names a waypoint, as its own or as one on trial.
 pub(super) fn names(metadata: &ObjectMeta, gateway: &Gateway, view: View<'_>) -> bool {
     let canary = metadata.label("istio.io/use-waypoint-canary") == Some(gateway.name());
@@ -94,8 +107,7 @@ pub(super) fn names(metadata: &ObjectMeta, gateway: &Gateway, view: View<'_>) ->
 
 /// Which waypoint an object with this metadata asks for, and whether it says so itself.
 pub(super) fn wanted(metadata: &ObjectMeta, view: View<'_>) -> Option<(String, String, bool)> {
-    let managed = metadata.labels.get(MANAGED).map(String::as_str);
-    if matches!(managed, Some("istio.io-mesh-controller" | "istio.io-eastwest-controller")) {
+    if is_managed(metadata) {
         return None;
     }
     match asked(&metadata.labels, &metadata.namespace) {
@@ -169,7 +181,7 @@ fn canary(
         return Some(Err(Refusal { reason: "CanaryInvalidWeight", message }));
     };
     let reached = reach(namespace, name, &metadata.namespace, traffic, view);
-    Some(reached.map(|address| Canary { address, weight }))
+    Some(reached.map(|address| Canary { waypoint: format!("{namespace}/{name}"), address, weight }))
 }
 
 fn serves(gateway: &Gateway, traffic: Traffic, view: View<'_>) -> bool {
@@ -188,9 +200,7 @@ fn admits(gateway: &Gateway, namespace: &str, view: View<'_>) -> bool {
     if gateway.namespace() == namespace {
         return true;
     }
-    let hbone = |listener: &&Listener| listener.protocol == "HBONE" || listener.port == i32::from(HBONE_PORT);
-    let listener = gateway.spec.listeners.iter().find(hbone);
-    let namespaces = listener.and_then(|listener| listener.allowed_routes.as_ref()?.namespaces.as_ref());
+    let namespaces = hbone_listener(gateway).and_then(|listener| listener.allowed_routes.as_ref()?.namespaces.as_ref());
     match namespaces {
         Some(allowed) if allowed.from == "All" => true,
         Some(allowed) if allowed.from == "Selector" => {

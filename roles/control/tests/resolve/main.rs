@@ -2,13 +2,14 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may end where it fails")]
 
+mod incremental;
 mod policies;
 mod recording;
+mod statuses;
 mod unreadable;
 mod waypoints;
 mod workloads;
 
-use api::type_meta;
 use control::{
     resolve::{Changes, Kind, Resolver},
     settings::Mesh,
@@ -25,23 +26,34 @@ fn set<T: Kind>(resolver: &mut Resolver, value: serde_json::Value) {
 fn resolver(yaml: &str, mesh: Mesh) -> Resolver {
     let mut resolver = Resolver::new(mesh);
     for value in api::yaml::read_documents(yaml.as_bytes()).unwrap() {
-        let kind = type_meta(&value).unwrap().kind;
-        match kind.as_str() {
-            "Namespace" => set::<api::Namespace>(&mut resolver, value),
-            "Node" => set::<api::Node>(&mut resolver, value),
-            "Pod" => set::<api::Pod>(&mut resolver, value),
-            "Service" => set::<api::Service>(&mut resolver, value),
-            "EndpointSlice" => set::<api::EndpointSlice>(&mut resolver, value),
-            "ServiceEntry" => set::<api::ServiceEntry>(&mut resolver, value),
-            "WorkloadEntry" => set::<api::WorkloadEntry>(&mut resolver, value),
-            "AuthorizationPolicy" => set::<api::AuthorizationPolicy>(&mut resolver, value),
-            "PeerAuthentication" => set::<api::PeerAuthentication>(&mut resolver, value),
-            "Gateway" => set::<api::Gateway>(&mut resolver, value),
-            "GatewayClass" => set::<api::GatewayClass>(&mut resolver, value),
-            other => panic!("{other} is not expected"),
-        }
+        take(&mut resolver, value);
     }
     resolver
+}
+
+/// Calls a generic function for the kind of a document.
+macro_rules! of_its_kind {
+    ($value:expr, $function:ident($($argument:expr),*)) => {
+        match api::type_meta(&$value).unwrap().kind.as_str() {
+            "Namespace" => $function::<api::Namespace>($($argument),*),
+            "Node" => $function::<api::Node>($($argument),*),
+            "Pod" => $function::<api::Pod>($($argument),*),
+            "Service" => $function::<api::Service>($($argument),*),
+            "EndpointSlice" => $function::<api::EndpointSlice>($($argument),*),
+            "ServiceEntry" => $function::<api::ServiceEntry>($($argument),*),
+            "WorkloadEntry" => $function::<api::WorkloadEntry>($($argument),*),
+            "AuthorizationPolicy" => $function::<api::AuthorizationPolicy>($($argument),*),
+            "PeerAuthentication" => $function::<api::PeerAuthentication>($($argument),*),
+            "Gateway" => $function::<api::Gateway>($($argument),*),
+            "GatewayClass" => $function::<api::GatewayClass>($($argument),*),
+            other => panic!("{other} is not expected"),
+        }
+    };
+}
+use of_its_kind;
+
+fn take(resolver: &mut Resolver, value: serde_json::Value) {
+    of_its_kind!(value, set(resolver, value));
 }
 
 fn resolve(yaml: &str) -> Changes {

@@ -120,32 +120,42 @@ fn sent(spec: &str, annotations: &str) -> (Option<String>, String) {
 #[case::a_bad_address_in_allow_allows_nothing(
     "{rules: [{from: [{source: {ipBlocks: [nonsense]}}]}]}",
     "Allow Namespace\n- ()",
-    "Accepted"
+    "PartiallyInvalid"
 )]
 #[case::nothing_is_said_about_the_source(
     "{action: DENY, rules: [{from: [{source: {}}]}]}",
     "Deny Namespace\n- everything",
-    "Accepted"
+    "PartiallyInvalid"
 )]
 #[case::nothing_is_said_about_the_operation(
     "{action: DENY, rules: [{to: [{}]}]}",
     "Deny Namespace\n- everything",
+    "PartiallyInvalid"
+)]
+#[case::accounts_in_a_condition(
+    "{action: DENY, rules: [{when: [{key: source.serviceAccount, values: [x], notValues: [other/y]}]}]}",
+    "Deny Namespace\n- (sa=shop/x, !sa=other/y)",
+    "Accepted"
+)]
+#[case::a_principal_as_certificates_write_it(
+    "{action: DENY, rules: [{from: [{source: {principals: ['spiffe://cluster.local/ns/a/sa/b']}}]}]}",
+    "Deny Namespace\n- (principal=cluster.local/ns/a/sa/b)",
     "Accepted"
 )]
 #[case::a_condition_that_nobody_knows(
     "{action: DENY, rules: [{when: [{key: source.ipx, values: [10.0.0.1]}]}]}",
     "Deny Namespace\n- everything",
-    "Accepted"
+    "PartiallyInvalid"
 )]
 #[case::a_condition_without_values(
     "{action: DENY, rules: [{when: [{key: source.ip}]}]}",
     "Deny Namespace\n- everything",
-    "Accepted"
+    "PartiallyInvalid"
 )]
 #[case::a_bad_port_in_deny_denies_everything(
     "{action: DENY, rules: [{to: [{operation: {ports: ['http']}}]}]}",
     "Deny Namespace\n- everything",
-    "Accepted"
+    "PartiallyInvalid"
 )]
 fn policies_that_are_sent(#[case] spec: &str, #[case] expected: &str, #[case] reason: &str) {
     assert_eq!(sent(spec, "{}"), (Some(expected.to_owned()), reason.to_owned()));
