@@ -47,7 +47,7 @@ pub async fn run<P>(
     drain: drain::Watch,
 ) -> Result<(), ProtocolError>
 where
-    P: Proxies<Namespace = NetNs>,
+    P: Proxies<Namespace: From<NetNs>>,
 {
     let mut backoff = Backoff::new(Duration::from_millis(20), Duration::from_secs(15));
     let mut not_ready = Some(not_ready);
@@ -90,7 +90,7 @@ async fn converse<P>(
     mut readiness: impl FnMut(bool),
 ) -> Result<ProtocolError, Broken>
 where
-    P: Proxies<Namespace = NetNs>,
+    P: Proxies<Namespace: From<NetNs>>,
 {
     let mut buffer = vec![0; MAX_MESSAGE];
     let mut retry = time::interval(RETRY);
@@ -128,13 +128,13 @@ where
 }
 
 /// Turns the descriptor of an Add into a namespace.
-fn with_namespace(request: message::Request<OwnedFd>) -> Result<message::Request<NetNs>, MessageError> {
+fn with_namespace<N: From<NetNs>>(request: message::Request<OwnedFd>) -> Result<message::Request<N>, MessageError> {
     use message::Request;
     Ok(match request {
         Request::Add { uid, info, namespace } => {
             let namespace = NetNs::from_fd(namespace)
                 .map_err(|error| MessageError::Unreadable(format!("workload {uid}: {error}")))?;
-            Request::Add { uid, info, namespace }
+            Request::Add { uid, info, namespace: namespace.into() }
         }
         Request::Keep { uid } => Request::Keep { uid },
         Request::Delete { uid } => Request::Delete { uid },

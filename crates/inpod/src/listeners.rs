@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     os::fd::OwnedFd,
+    sync::Arc,
 };
 
 /// What of a pod is captured.
@@ -58,6 +59,27 @@ pub struct Opened {
     pub listeners: Vec<Listener>,
     /// The kernel lets us show the client's address to the application.
     pub original_source: bool,
+}
+
+/// Where a pod is served: its network namespace, with what a keeper has opened in it.
+#[derive(Debug, Clone)]
+pub struct Place {
+    /// The pod's network namespace.
+    pub namespace: NetNs,
+    /// What is open already; `None` where whoever serves the pod opens it.
+    pub opened: Option<Arc<Opened>>,
+}
+
+impl From<NetNs> for Place {
+    fn from(namespace: NetNs) -> Self {
+        Self { namespace, opened: None }
+    }
+}
+
+impl PartialEq for Place {
+    fn eq(&self, other: &Self) -> bool {
+        self.namespace == other.namespace
+    }
 }
 
 /// Opens everything, or nothing.

@@ -20,13 +20,18 @@ pub trait Proxies {
 
     /// Closes the listeners.
     fn stop(&mut self, proxy: Self::Proxy, how: Stop);
+
+    /// Every pod there is has been named and tried.
+    fn complete(&mut self) {}
 }
 
 /// What happens to open connections when a proxy stops.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stop {
-    /// They may end by themselves.
+    /// They may end by themselves, within the time that a drain may take.
     Drain,
+    /// They may take as long as the process lives: somebody else serves the pod now.
+    Retire,
     /// They are cut.
     Cut,
 }
@@ -148,6 +153,24 @@ impl<P: Proxies> Roster<P> {
         }
     }
 
+    /// Every pod that is served: its uid, who it is, where.
+    pub fn served(&self) -> impl Iterator<Item = (&Str, &WorkloadInfo, &P::Namespace)> {
+        self.served.iter().map(|(uid, served)| (uid, &served.info, &served.namespace))
+    }
+
+    /// Serves a pod that is known from elsewhere; the next snapshot decides whether it stays.
+    pub fn restore(&mut self, uid: Str, info: WorkloadInfo, namespace: P::Namespace) -> Result<(), String> {
+        if self.served.contains_key(&uid) { Ok(()) } else { self.add(uid, info, namespace) }
+    }
+
+    /// Stops one pod's proxy, whether or not there was a snapshot.
+    pub fn remove(&mut self, uid: &Str, how: Stop) {
+        self.pending.remove(uid);
+        if let Some(served) = self.served.remove(uid) {
+            self.stop(served.proxy, how);
+        }
+    }
+
     /// Stops everything.
     pub fn stop_all(&mut self, how: Stop) {
         self.pending.clear();
@@ -213,6 +236,7 @@ impl<P: Proxies> Roster<P> {
                 self.stop(served.proxy, Stop::Drain);
             }
         }
+        self.proxies.complete();
         Ok(())
     }
 

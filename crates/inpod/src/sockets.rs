@@ -2,6 +2,7 @@
 //!
 //! Options that take rights are set when a socket is made; connecting and binding take none.
 
+use crate::{stock::Stock, words::Kind};
 use linux::{
     Error,
     netns::NetNs,
@@ -10,6 +11,8 @@ use linux::{
 use serde::{Deserialize, Serialize};
 use std::{
     net::{IpAddr, SocketAddr},
+    os::fd::OwnedFd,
+    sync::Arc,
     time::Duration,
 };
 use tokio::net::{TcpStream, UdpSocket};
@@ -62,31 +65,53 @@ impl SocketConfig {
     }
 }
 
+/// Makes sockets of one kind inside `namespace`, entering it once.
+pub fn open(namespace: &NetNs, config: &SocketConfig, kind: Kind, count: usize) -> Result<Vec<OwnedFd>, Error> {
+    let make = || match kind {
+        Kind::Tcp { v6, any_source } => config.outgoing(v6, any_source).open(None),
+        Kind::Udp { v6 } => {
+            let options = ListenOptions { mark: config.mark, dual_stack: false, ..ListenOptions::default() };
+            let any: SocketAddr = if v6 { ([0u16; 8], 0).into() } else { ([0; 4], 0).into() };
+            socket::bind_udp(None, any, &options).map(Into::into)
+        }
+    };
+    namespace.run(|| (0..count).map(|_| make()).collect())?
+}
+
 /// Sockets inside one pod.
 #[derive(Debug)]
-pub struct Sockets {
-    namespace: NetNs,
-    config: SocketConfig,
+pub enum Sockets {
+    /// This process makes them itself, by entering the namespace.
+    Own(NetNs, SocketConfig),
+    /// The keeper makes them.
+    Kept(Arc<Stock>),
 }
 
 impl Sockets {
     /// Sockets that this process makes itself, by entering `namespace`.
     pub fn own(namespace: NetNs, config: SocketConfig) -> Self {
-        Self { namespace, config }
+        Self::Own(namespace, config)
     }
 
     /// Connects from within the pod; as `source` if that is given, which need not be the pod's address.
     pub async fn connect(&self, destination: SocketAddr, source: Option<IpAddr>) -> Result<TcpStream, Error> {
-        let outgoing = self.config.outgoing(destination.is_ipv6(), source.is_some());
-        let socket = outgoing.open(Some(&self.namespace))?;
-        socket::connect_prepared(socket, source, destination, CONNECT_TIMEOUT).await
+        let kind = Kind::Tcp { v6: destination.is_ipv6(), any_source: source.is_some() };
+        socket::connect_prepared(self.take(kind).await?, source, destination, CONNECT_TIMEOUT).await
     }
 
     /// A UDP socket within the pod, on a port of the kernel's choice.
     pub async fn udp(&self, v6: bool) -> Result<UdpSocket, Error> {
-        let options = ListenOptions { mark: self.config.mark, dual_stack: false, ..ListenOptions::default() };
-        let any: SocketAddr = if v6 { ([0u16; 8], 0).into() } else { ([0; 4], 0).into() };
-        let socket = socket::bind_udp(&self.namespace, any, &options)?;
-        UdpSocket::from_std(socket).map_err(|error| Error::new("watch a UDP socket of a pod", error))
+        let socket = self.take(Kind::Udp { v6 }).await?;
+        UdpSocket::from_std(socket.into()).map_err(|error| Error::new("watch a UDP socket of a pod", error))
+    }
+
+    async fn take(&self, kind: Kind) -> Result<OwnedFd, Error> {
+        match self {
+            Self::Own(namespace, config) => {
+                let made = open(namespace, config, kind, 1)?.pop();
+                made.ok_or_else(|| Error::new("make a socket in a pod", std::io::ErrorKind::NotFound))
+            }
+            Self::Kept(stock) => stock.take(kind).await,
+        }
     }
 }

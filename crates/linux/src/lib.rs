@@ -12,6 +12,7 @@ pub mod nft;
 pub mod packet;
 pub mod process;
 pub mod relay;
+pub mod sealed;
 pub mod seqpacket;
 pub mod socket;
 pub mod sysctl;

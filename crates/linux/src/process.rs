@@ -27,7 +27,9 @@ mod own;
 mod spawner;
 
 pub use nix::sys::signal::Signal;
-pub use own::{Namespaces, become_user, die_with_parent, join, kill_group, new_session, set_hostname, settle, unshare};
+pub use own::{
+    Namespaces, become_user, die_with_parent, join, kill_group, new_session, replace, set_hostname, settle, unshare,
+};
 
 /// Which namespace of a kind the child lives in.
 #[derive(Debug, Default)]

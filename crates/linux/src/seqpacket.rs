@@ -3,7 +3,7 @@
 //! descriptors do not, is an error: half of a message is never handed on.
 
 use std::io::{self, IoSlice, IoSliceMut};
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::path::Path;
 
 use nix::sys::socket::{
@@ -43,12 +43,33 @@ impl Listener {
         Ok(Self { fd })
     }
 
+    /// Listens at `path`, for processes of the user `uid` alone (and for root).
+    pub fn bind_for(path: impl AsRef<Path>, uid: u32) -> Result<Self> {
+        let path = path.as_ref();
+        let doing = || format!("hand the socket {} to user {uid}", path.display());
+        let listener = Self::bind(path)?;
+        nix::unistd::chown(path, Some(nix::unistd::Uid::from_raw(uid)), None).doing(doing)?;
+        std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o600)).doing(doing)?;
+        Ok(listener)
+    }
+
+    /// Takes over a socket on which an earlier program of this process listened. Must be called within a tokio runtime.
+    pub fn from_fd(fd: OwnedFd) -> Result<Self> {
+        Ok(Self { fd: watch(fd, Interest::READABLE).doing(|| "take over a listening socket")? })
+    }
+
     /// Waits for the next peer.
     pub async fn accept(&self) -> io::Result<Stream> {
         let accepted =
             self.fd.async_io(Interest::READABLE, |fd| accept4(fd.as_raw_fd(), FLAGS).map_err(io::Error::from)).await?;
         // SAFETY: accept4 has just returned this descriptor and nothing else knows it.
         Stream::new(unsafe { OwnedFd::from_raw_fd(accepted) })
+    }
+}
+
+impl AsFd for Listener {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.get_ref().as_fd()
     }
 }
 
@@ -107,6 +128,17 @@ impl Stream {
     /// Receives one message into `buffer`.
     pub async fn recv(&self, buffer: &mut [u8]) -> io::Result<Received> {
         self.fd.async_io(Interest::READABLE, |fd| recv_once(fd, buffer)).await
+    }
+
+    /// The user at the other end, as the kernel recorded it at connect.
+    pub fn peer_uid(&self) -> io::Result<u32> {
+        let credentials = nix::sys::socket::getsockopt(&self.fd, nix::sys::socket::sockopt::PeerCredentials)?;
+        Ok(credentials.uid())
+    }
+
+    /// Takes over one end that an earlier program of this process had. Must be called within a tokio runtime.
+    pub fn from_fd(fd: OwnedFd) -> Result<Self> {
+        Self::new(fd).doing(|| "take over a socket")
     }
 
     /// The process at the other end, as the kernel recorded it at connect.

@@ -45,10 +45,21 @@ pub fn listen_tcp(ns: &NetNs, addr: SocketAddr, options: &ListenOptions) -> Resu
     bound.doing(|| format!("listen on {addr} (tcp) in {}", ns.id()))
 }
 
-/// Binds a UDP socket at `addr` inside `ns`.
-pub fn bind_udp(ns: &NetNs, addr: SocketAddr, options: &ListenOptions) -> Result<std::net::UdpSocket> {
-    let bound = ns.run(|| bind(addr, Type::DGRAM, Protocol::UDP, options))?;
-    bound.map(Into::into).doing(|| format!("bind {addr} (udp) in {}", ns.id()))
+/// Binds a UDP socket at `addr` inside `ns`, or where this thread is.
+pub fn bind_udp<'a>(
+    ns: impl Into<Option<&'a NetNs>>,
+    addr: SocketAddr,
+    options: &ListenOptions,
+) -> Result<std::net::UdpSocket> {
+    let ns = ns.into();
+    let bound = match ns {
+        Some(ns) => ns.run(|| bind(addr, Type::DGRAM, Protocol::UDP, options))?,
+        None => bind(addr, Type::DGRAM, Protocol::UDP, options),
+    };
+    bound.map(Into::into).doing(|| match ns {
+        Some(ns) => format!("bind {addr} (udp) in {}", ns.id()),
+        None => format!("bind {addr} (udp)"),
+    })
 }
 
 fn bind(addr: SocketAddr, kind: Type, protocol: Protocol, options: &ListenOptions) -> io::Result<Socket> {

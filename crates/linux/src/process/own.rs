@@ -2,7 +2,11 @@
 //! (launchers, inits); a process with threads uses [`super::Command`] instead.
 
 use std::fs::File;
+use std::os::fd::BorrowedFd;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
 
+use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::sched::{CloneFlags, setns, unshare as nix_unshare};
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::{Gid, Pid, Uid, getppid, setgid, setgroups, sethostname, setsid, setuid};
@@ -54,6 +58,20 @@ pub fn join(pid: u32, kinds: Namespaces) -> Result<()> {
         setns(file, kind).doing(|| format!("join the {name} namespace of process {pid}"))?;
     }
     Ok(())
+}
+
+/// Becomes `program`, which finds `descriptors` open under their present numbers and nothing else but the standard ones.
+/// Returns only if it could not, and everything is as before.
+pub fn replace(program: &Path, args: &[String], descriptors: &[BorrowedFd<'_>]) -> Error {
+    let doing = || format!("become {}", program.display());
+    let pass = |flags| descriptors.iter().try_for_each(|fd| fcntl(fd, FcntlArg::F_SETFD(flags)).map(drop));
+    if let Err(error) = pass(FdFlag::empty()) {
+        return Error::new(doing(), error);
+    }
+    let error = std::process::Command::new(program).args(args).exec();
+    // Nobody else may inherit them later.
+    let _ = pass(FdFlag::FD_CLOEXEC);
+    Error::new(doing(), error)
 }
 
 /// Is killed when the starter ends. `starter` is its process id, to notice that it has ended before; 0 skips that.
