@@ -41,6 +41,8 @@ enum Command {
     /// Role: the node proxy
     #[command(alias = "proxy")]
     Ztunnel(ztunnel::Args),
+    /// Role: what outlives the node proxy's workers, and makes their sockets
+    Keeper(keeper::Args),
     /// Role: pods, services and names on one host
     Host(host::Args),
     /// The demo application
@@ -75,6 +77,7 @@ fn run() -> Outcome {
         Command::Control(args) => done(control::main(*args)),
         Command::Cni(args) => done(cni::main(args)),
         Command::Ztunnel(args) => done(ztunnel::main(args)),
+        Command::Keeper(args) => done(keeper::main(args)),
         Command::Host(args) => done(host::main(args)),
         Command::App(args) => done(host::app::main(args)),
         Command::Ctl(command) => done(ctl::main(command)),

@@ -56,6 +56,7 @@ pub(super) async fn run(
     if profile == Profile::Ambient {
         workloads.push(("Deployment", "istio-system", "istiod"));
         workloads.push(("DaemonSet", "istio-system", "istio-cni-node"));
+        workloads.push(("DaemonSet", "istio-system", "ztunnel-keeper"));
         workloads.push(("DaemonSet", "istio-system", "ztunnel"));
     }
     for (kind, namespace, name) in workloads {

@@ -44,7 +44,7 @@ fn mesh_killed_leaves_nothing_and_can_be_started_again() {
         process::kill(world.pid()?);
         gone(&world, &before, &pids).await?;
         let again = World::up_named(AMBIT, &name).await?;
-        again.ready("istio-system", 5).await?;
+        again.ready("istio-system", 7).await?;
         Ok(())
     });
 }
@@ -56,7 +56,7 @@ fn mesh_of_the_same_name_is_refused_while_one_runs() {
         let second = World::up_named(AMBIT, &world.name).await;
         let told = second.err().map(|error| format!("{error:#}")).unwrap_or_default();
         assert!(told.contains(&world.name), "{told}");
-        world.ready("istio-system", 5).await?;
+        world.ready("istio-system", 7).await?;
         Ok(())
     });
 }

@@ -61,6 +61,15 @@ pub struct Opened {
     pub original_source: bool,
 }
 
+impl Opened {
+    /// The same sockets under other descriptors.
+    pub fn try_clone(&self) -> std::io::Result<Self> {
+        let again = |listener: &Listener| Ok(Listener { port: listener.port, socket: listener.socket.try_clone()? });
+        let listeners = self.listeners.iter().map(again).collect::<std::io::Result<_>>()?;
+        Ok(Self { listeners, original_source: self.original_source })
+    }
+}
+
 /// Where a pod is served: its network namespace, with what a keeper has opened in it.
 #[derive(Debug, Clone)]
 pub struct Place {

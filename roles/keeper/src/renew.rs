@@ -19,7 +19,6 @@ use std::{
     io::Write,
     os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd},
     path::PathBuf,
-    sync::Arc,
 };
 
 /// Everything held, by number.

@@ -78,7 +78,8 @@ async fn converse(
                 let Some(Outgoing { message, beside }) = outgoing else {
                     return Err(io::Error::other("it reads too slowly"));
                 };
-                let sent = words::send(stream, &message, &beside.descriptors());
+                let descriptors = beside.descriptors();
+                let sent = words::send(stream, &message, &descriptors);
                 time::timeout(PATIENCE, sent).await.map_err(|_| io::Error::other("it does not read"))??;
             }
         }

@@ -64,6 +64,8 @@ pub struct Config {
     pub sockets: SocketConfig,
     /// Path of the node agent's socket.
     pub inpod_uds: PathBuf,
+    /// Path of the keeper's socket; `None`: this process has the rights to serve pods by itself.
+    pub keeper: Option<PathBuf>,
     /// Port of the admin interface on localhost.
     pub admin_port: u16,
     /// Port of the metrics.
@@ -251,6 +253,7 @@ impl Config {
             sockets: sockets(environment, &mode)?,
             mode,
             inpod_uds: text_or(environment, "INPOD_UDS", "/var/run/ztunnel/ztunnel.sock").into(),
+            keeper: environment.text("KEEPER_UDS").map(PathBuf::from),
             admin_port: proxy_config.admin_port.unwrap_or(well_known::ADMIN_PORT),
             stats_port: proxy_config.stats_port.unwrap_or(well_known::STATS_PORT),
             readiness_port: well_known::READINESS_PORT,

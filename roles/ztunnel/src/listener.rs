@@ -36,7 +36,7 @@ impl Drop for Counted<'_> {
 }
 
 /// Hands every connection to `handler`, in a task of its own on this thread. What waits in the queue when the drain begins is
-/// still handed over: closing the socket would reset it.
+/// still handed over, as closing the socket would reset it; not where the socket stays open for a successor.
 pub(crate) async fn serve<H, F>(shard: Arc<Shard>, listener: TcpListener, direction: Direction, handler: H)
 where
     H: Fn(Arc<Shard>, TcpStream, SocketAddr) -> F,
@@ -56,7 +56,9 @@ where
             }
         }
     }
-    while let Some(Ok(accepted)) = listener.accept().now_or_never() {
+    while !shard.pod.kept
+        && let Some(Ok(accepted)) = listener.accept().now_or_never()
+    {
         dispatch(&shard, accepted, direction, &handler);
     }
 }

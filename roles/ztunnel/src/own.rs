@@ -4,7 +4,7 @@ use crate::{
     config::{Config, Mode, OwnWorkload},
     pod::Starter,
 };
-use inpod::{Listener, Roster, Sockets, WorkloadInfo, listeners, message::Request};
+use inpod::{Listener, Roster, SocketConfig, Sockets, WorkloadInfo, listeners, message::Request};
 use linux::netns::NetNs;
 use parking_lot::Mutex;
 use runtime::BoxError;
@@ -26,8 +26,11 @@ impl Own {
             return Ok(None);
         };
         let namespace = NetNs::current()?;
-        let listener = listeners::open_tunnels(&namespace, &config.sockets)?;
-        Ok(Some(Self { info: info(own), sockets: Sockets::own(namespace, config.sockets.clone()), listener }))
+        // Without rights of our own no packet can be marked; here nothing is redirected, so none has to be.
+        let mark = config.sockets.mark.filter(|_| config.keeper.is_none());
+        let sockets = SocketConfig { mark, ..config.sockets.clone() };
+        let listener = listeners::open_tunnels(&namespace, &sockets)?;
+        Ok(Some(Self { info: info(own), sockets: Sockets::own(namespace, sockets), listener }))
     }
 
     /// Accepts on it.
@@ -38,7 +41,7 @@ impl Own {
 
 /// Serves the one workload of a dedicated proxy, in the place where the proxy runs.
 pub(crate) fn serve_dedicated(roster: &Arc<Mutex<Roster<Starter>>>, workload: &OwnWorkload) -> Result<(), BoxError> {
-    let add = Request::Add { uid: workload.name.clone(), info: info(workload), namespace: NetNs::current()? };
+    let add = Request::Add { uid: workload.name.clone(), info: info(workload), namespace: NetNs::current()?.into() };
     let mut roster = roster.lock();
     roster.handle(add)?;
     roster.handle(Request::SnapshotSent)?;

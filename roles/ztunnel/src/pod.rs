@@ -12,8 +12,7 @@ use crate::{
     socks, stale,
 };
 use hbone::{Pool, PoolOptions, Windows};
-use inpod::{Listener, Port, Proxies, Sockets, Stop, WorkloadInfo, listeners, listeners::Opened};
-use linux::netns::NetNs;
+use inpod::{Listener, Opened, Place, Port, Proxies, Sockets, Stop, WorkloadInfo, keeper, listeners, words::Kind};
 use model::{Reason, Str};
 use runtime::{drain, task, workers::Workers};
 use std::{
@@ -45,6 +44,8 @@ pub(crate) struct Pod {
     pub proxy: Arc<Proxy>,
     /// When to stop accepting, and when to cut.
     pub drain: drain::Watch,
+    /// Its listeners outlive us.
+    pub kept: bool,
     /// Whether applications can be shown the client's address.
     pub original_source: bool,
     /// Which endpoints its clients keep.
@@ -88,20 +89,27 @@ pub(crate) struct Running {
 pub(crate) struct Starter {
     proxy: Arc<Proxy>,
     workers: Arc<Workers>,
+    /// Who opens sockets in pods, if we do not.
+    keeper: Option<keeper::Handle>,
     /// Proxies on their way out.
     ending: JoinSet<()>,
     /// The proxy's own pod.
     own: Option<Running>,
+    /// Proxies that may take as long as this process lives.
+    retired: Vec<Running>,
 }
 
 impl Starter {
     /// Pods will be served on `workers`.
-    pub(crate) fn new(proxy: Arc<Proxy>, workers: Arc<Workers>) -> Self {
-        Self { proxy, workers, ending: JoinSet::new(), own: None }
+    pub(crate) fn new(proxy: Arc<Proxy>, workers: Arc<Workers>, keeper: Option<keeper::Handle>) -> Self {
+        Self { proxy, workers, keeper, ending: JoinSet::new(), own: None, retired: Vec::new() }
     }
 
-    /// The proxies that are still draining; waiting for them is the caller's.
+    /// The proxies that are still draining, the retired ones from now on; waiting for them is the caller's.
     pub(crate) fn take_ending(&mut self) -> JoinSet<()> {
+        for running in std::mem::take(&mut self.retired) {
+            self.end(running);
+        }
         std::mem::take(&mut self.ending)
     }
 
@@ -178,8 +186,9 @@ impl Starter {
         let ending = Arc::new(OnceLock::new());
         let pod = Arc::new(Pod {
             info: info.clone(),
-            sockets: Arc::new(sockets),
             proxy: self.proxy.clone(),
+            kept: matches!(sockets, Sockets::Kept(_)),
+            sockets: Arc::new(sockets),
             drain: watch,
             original_source: opened.original_source,
             affinity: Affinity::default(),
@@ -212,6 +221,27 @@ impl Starter {
         }
     }
 
+    /// The pod's listeners: as they were handed over, or opened here.
+    fn open(&self, place: &Place) -> Result<Opened, String> {
+        let Some(opened) = &place.opened else {
+            let config = &self.proxy.config;
+            let opened = listeners::open(&place.namespace, &config.sockets, &config.capture());
+            return opened.map_err(|error| error.to_string());
+        };
+        // Those handed over are kept beside the ones in use, to be given to the next keeper.
+        opened.try_clone().map_err(|error| format!("duplicating the pod's sockets: {error}"))
+    }
+
+    fn sockets(&self, uid: &Str, place: &Place) -> Sockets {
+        let Some(keeper) = &self.keeper else {
+            return Sockets::own(place.namespace.clone(), self.proxy.config.sockets.clone());
+        };
+        let stock = keeper.stock(uid);
+        // What the first connection each way will want.
+        stock.prepare([false, true].map(|any_source| Kind::Tcp { v6: false, any_source }));
+        Sockets::Kept(stock)
+    }
+
     fn end(&mut self, running: Running) {
         let deadline = self.proxy.config.termination_deadline;
         while self.ending.try_join_next().is_some() {}
@@ -233,14 +263,11 @@ pub(crate) fn windows(config: &crate::config::Config) -> Windows {
 }
 
 impl Proxies for Starter {
-    type Namespace = NetNs;
+    type Namespace = Place;
     type Proxy = Running;
 
-    fn start(&mut self, uid: &Str, info: &WorkloadInfo, namespace: &NetNs) -> Result<Running, String> {
-        let config = &self.proxy.config;
-        let opened =
-            listeners::open(namespace, &config.sockets, &config.capture()).map_err(|error| error.to_string())?;
-        let sockets = Sockets::own(namespace.clone(), config.sockets.clone());
+    fn start(&mut self, uid: &Str, info: &WorkloadInfo, place: &Place) -> Result<Running, String> {
+        let (sockets, opened) = (self.sockets(uid, place), self.open(place)?);
         let (running, shards) = self.begin(uid, info, sockets, opened)?;
         let connections = shards.iter().map(|shard| shard.connections.clone()).collect();
         self.proxy.pods.lock().insert(uid.clone(), (info.clone(), connections));
@@ -251,6 +278,10 @@ impl Proxies for Starter {
     fn stop(&mut self, running: Running, how: Stop) {
         self.proxy.pods.lock().remove(&running.uid);
         tracing::info!(uid = %running.uid, ?how, "pod is no longer served");
+        if how == Stop::Retire {
+            running.drain.start();
+            return self.retired.push(running);
+        }
         if how == Stop::Cut {
             // Set once: nobody else ends this pod.
             let _ = running.ending.set(Reason::WorkloadGone);

@@ -19,6 +19,8 @@ use identity::{CertificateSource, Certificates, revocation::Revocations};
 use inpod::{
     Roster, Stop,
     agent::{self, SharedRoster},
+    keeper,
+    words::Settings,
 };
 use linux::{
     netns::NetNs,
@@ -66,7 +68,16 @@ pub async fn run(
     parts: Parts,
     shutdown: Shutdown,
 ) -> Result<(), BoxError> {
-    probe(&config)?;
+    let mut kept = match &config.keeper {
+        None => {
+            probe(&config)?;
+            None
+        }
+        Some(path) => {
+            let settings = Settings { sockets: config.sockets.clone(), capture: config.capture() };
+            Some(keeper::Client::new(path.clone(), settings))
+        }
+    };
     let ready = Ready::new();
     let starting = [ready.block("proxy"), ready.block("dns proxy")];
     let workers = Arc::new(Workers::start("ztunnel", config.worker_threads)?);
@@ -99,10 +110,19 @@ pub async fn run(
         pods: parking_lot::Mutex::default(),
         config,
     });
-    let roster: SharedRoster<Starter> =
-        Arc::new(parking_lot::Mutex::new(Roster::new(Starter::new(proxy.clone(), workers.clone()))));
+    let roster: SharedRoster<Starter> = Arc::new(parking_lot::Mutex::new(Roster::new(Starter::new(
+        proxy.clone(),
+        workers.clone(),
+        kept.as_ref().map(|(_, handle)| handle.clone()),
+    ))));
     serve_people(&proxy, &roster, registry, parts.levels, &shutdown, &watch).await?;
 
+    if let Some((client, _)) = &mut kept {
+        tokio::select! {
+            () = shutdown.triggered() => return Ok(()),
+            _legacy = client.meet() => {}
+        }
+    }
     read_local(&proxy)?;
     let synchronised = follow_control_plane(&proxy, &ready)?;
     task::spawn("pod counts", count_pods(roster.clone(), PodCounter::new(proxy.metrics.workloads.clone())));
@@ -110,7 +130,7 @@ pub async fn run(
 
     let outcome = tokio::select! {
         () = shutdown.triggered() => Ok(()),
-        outcome = serve_pods(&proxy, roster.clone(), own, &ready, synchronised, watch) => outcome,
+        outcome = serve_pods(&proxy, roster.clone(), own, &ready, synchronised, watch, (kept, shutdown.clone())) => outcome,
     };
     leave(&roster, servers).await;
     outcome
@@ -226,6 +246,7 @@ async fn serve_pods(
     ready: &Ready,
     mut synchronised: tokio::sync::watch::Receiver<bool>,
     watch: drain::Watch,
+    (kept, shutdown): (Option<(keeper::Client, keeper::Handle)>, Shutdown),
 ) -> Result<(), BoxError> {
     let block = ready.block(if proxy.config.mode == Mode::Shared { agent::READINESS } else { "proxy" });
     // The sender may be gone when there is no control plane; the value stays.
@@ -238,6 +259,12 @@ async fn serve_pods(
     if let Mode::Dedicated(workload) = &proxy.config.mode {
         own::serve_dedicated(&roster, workload)?;
         drop(block);
+        return std::future::pending().await;
+    }
+    if let Some((client, _)) = kept {
+        // It goes on while this process drains: what is open may still want sockets.
+        let ready = ready.clone();
+        task::spawn("keeper", async move { client.run(roster, &ready, block, shutdown).await });
         return std::future::pending().await;
     }
     tracing::info!(agent = %proxy.config.inpod_uds.display(), port = well_known::HBONE_PORT, "the mesh is known, serving pods");

@@ -97,6 +97,11 @@ pub const VARIABLES: &[(&str, &str, &str)] = &[
     ("KEEPALIVE_INTERVAL", "180s", "time between probes"),
     ("KEEPALIVE_RETRIES", "9", "probes before giving up"),
     ("USER_TIMEOUT_ENABLED", "false", "TCP user timeout of the keepalive's whole time"),
+    (
+        "KEEPER_UDS",
+        "",
+        "the keeper's socket, for a proxy without rights; INPOD_UDS is the keeper's then; not set: one process with the rights",
+    ),
     ("INPOD_UDS", "/var/run/ztunnel/ztunnel.sock", "socket of the node agent"),
     ("INPOD_PORT_REUSE", "true", "listeners may overlap with another proxy's"),
     ("LOCALHOST_APP_TUNNEL", "true", "sandwiched applications are reached over loopback"),

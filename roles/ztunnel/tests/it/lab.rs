@@ -18,7 +18,7 @@ use std::{
     io::{self, Read, Write},
     net::{IpAddr, SocketAddr, TcpListener, TcpStream},
     os::fd::AsFd,
-    path::Path,
+    path::{Path, PathBuf},
     sync::Arc,
     thread,
     time::{Duration, Instant},
@@ -28,6 +28,8 @@ use ztunnel::{Config, Environment, Parts};
 const MARK: u32 = 0x539;
 const CONNECTION_MARK: u32 = 0x111;
 const MASK: u32 = 0xfff;
+/// A node proxy in one process, without a keeper.
+pub(crate) const ONE_PROCESS: (&str, &str) = ("KEEPER_UDS", "");
 /// Longest wait for anything.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -178,7 +180,34 @@ pub(crate) struct Node {
     namespace: NetNs,
     shutdown: Shutdown,
     thread: Option<thread::JoinHandle<Result<(), String>>>,
+    keeper: Option<Keeper>,
     agent: Option<Agent>,
+}
+
+/// A keeper, in a thread of its own. Ends with the value.
+struct Keeper {
+    shutdown: Shutdown,
+    thread: Option<thread::JoinHandle<()>>,
+}
+
+impl Keeper {
+    /// Keeps between two sockets, for workers of our own user.
+    fn start(socket: PathBuf, agent: PathBuf) -> Self {
+        let shutdown = Shutdown::new();
+        let ending = shutdown.clone();
+        let thread = thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(keeper::run(keeper::Args::new(socket, agent, 0), ending)).unwrap();
+        });
+        Self { shutdown, thread: Some(thread) }
+    }
+}
+
+impl Drop for Keeper {
+    fn drop(&mut self) {
+        self.shutdown.trigger();
+        drop(self.thread.take().map(thread::JoinHandle::join));
+    }
 }
 
 /// The test's end of the ZDS conversation.
@@ -240,6 +269,10 @@ impl Node {
         show_log();
         let folder = tempfile::tempdir().unwrap();
         let socket = folder.path().join("zds");
+        let keeper_socket = folder.path().join("keeper");
+        // As on a node: a keeper with the rights, a worker that asks it; or, where a test says so, both in one.
+        let split = node.is_some() && !settings.contains(&ONE_PROCESS);
+        let keeper = split.then(|| Keeper::start(keeper_socket.clone(), socket.clone()));
         let environment: Environment = [
             ("LOCAL_XDS", mesh),
             ("INPOD_UDS", socket.to_str().unwrap()),
@@ -248,6 +281,7 @@ impl Node {
         ]
         .into_iter()
         .chain(node.map(|node| ("NODE_NAME", node)))
+        .chain(split.then(|| ("KEEPER_UDS", keeper_socket.to_str().unwrap())))
         .chain(settings.iter().copied())
         .collect();
         let config = Config::read(&environment, &["proxy".to_owned(), "ztunnel".to_owned()]).unwrap();
@@ -283,7 +317,7 @@ impl Node {
             });
             Agent { runtime: agent_runtime, stream, _folder: folder }
         });
-        Self { namespace, shutdown, thread, agent }
+        Self { namespace, shutdown, thread, keeper, agent }
     }
 
     fn agent(&self) -> &Agent {
@@ -369,6 +403,7 @@ impl Drop for Node {
             // A failure of the proxy shows in what the test asserts.
             drop(thread.join());
         }
+        self.keeper.take();
     }
 }
 

@@ -230,7 +230,7 @@ fn a_change_of_policy_reaches_open_connections_and_a_lost_control_plane_none() {
     drop(control);
     world.n2.metrics_until(|text| text.contains("istio_xds_connection_terminations_total"));
     world.client.exchange("10.96.0.80:80", b"alone").unwrap();
-    assert_eq!(world.n2.http("GET", 15021, "/healthz/ready"), (200, "ready\n".to_owned()));
+    world.n2.ready();
 }
 
 #[test]
@@ -254,6 +254,14 @@ fn two_pods_of_one_node_speak_through_a_tunnel_too() {
 }
 
 #[test]
+fn one_process_serves_by_itself_what_it_serves_with_a_keeper() {
+    let text = mesh(DENY_UNPROVEN, "");
+    let settings = [("XDS_ADDRESS", ""), lab::ONE_PROCESS];
+    let world = World::with(&text, |authority| Node::start_in(Node::namespace(), "n2", &text, authority, &settings));
+    assert_eq!(world.client.exchange("10.96.0.80:80", b"both ways").unwrap(), world.client.address);
+}
+
+#[test]
 fn half_close_passes_both_ways() {
     let world = World::new(&mesh("", ""));
     let mut stream = world.client.connect("10.96.0.80:80").unwrap();
@@ -273,7 +281,7 @@ fn half_close_passes_both_ways() {
 #[test]
 fn readiness_dump_and_levels_are_answered() {
     let world = World::new(&mesh(DENY_CLIENT, ""));
-    assert_eq!(world.n1.http("GET", 15021, "/healthz/ready"), (200, "ready\n".to_owned()));
+    world.n1.ready();
     let mut held = world.outside.connect(&format!("{SERVER}:8080")).unwrap();
     greeting(&mut held).unwrap();
     let (status, body) = world.n2.http("GET", 15000, "/config_dump");
