@@ -168,10 +168,22 @@ async fn wait_ready(args: &UpArgs, folders: &Folders, binaries: &Binaries, say: 
 /// The pid of the cluster's first process, while it lives and is ours.
 fn world_of(folders: &Folders) -> Option<u32> {
     let pid: u32 = fs::read_to_string(folders.pid_file()).ok()?.trim().parse().ok()?;
-    let command = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
+    is_part(pid, "world", folders).then_some(pid)
+}
+
+/// Pids of the first processes of the cluster's nodes.
+fn nodes_of(folders: &Folders) -> Result<Vec<u32>> {
+    let pids = fs::read_dir("/proc").context("reading the list of processes")?.flatten();
+    let pids = pids.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    Ok(pids.filter(|pid| is_part(*pid, "node", folders)).collect())
+}
+
+/// Whether a process is this program in the role `role` of this cluster.
+fn is_part(pid: u32, role: &str, folders: &Folders) -> bool {
+    let command = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
     let words: Vec<_> = command.split(|byte| *byte == 0).collect();
-    let cluster = folders.root().file_name()?.as_encoded_bytes();
-    (words.get(1) == Some(&b"world".as_slice()) && words.contains(&cluster)).then_some(pid)
+    let cluster = folders.root().file_name().unwrap_or_default().as_encoded_bytes();
+    words.get(1) == Some(&role.as_bytes()) && words.windows(2).any(|pair| *pair == [b"--cluster", cluster])
 }
 
 pub(crate) async fn down(name: &Name) -> Result<()> {
@@ -219,12 +231,13 @@ pub(crate) fn kubectl(args: &[String]) -> Result<ExitCode> {
 /// Imports an image of `program` on every node that runs.
 pub(crate) async fn add_image(name: &Name, program: &Path, image: &str) -> Result<()> {
     let folders = Folders::new(&name.name)?;
-    let world = world_of(&folders).with_context(|| format!("no cluster {:?} runs here", name.name))?;
+    let nodes = nodes_of(&folders)?;
+    ensure!(!nodes.is_empty(), "no cluster {:?} runs here; start it with `cargo xtask cluster up`", name.name);
     let file = program.file_name().context("a program is a file")?.to_string_lossy();
     let target = format!("/usr/local/bin/{file}");
     let path = folders.root().join("images").join(format!("{file}.tar"));
     image::write(&path, image, &[&target], &image::with_libraries(program, &target)?)?;
-    for pid in nodes_of(world)? {
+    for pid in nodes {
         let mut ctr = Command::new("ctr")
             .args(["--namespace", "k8s.io", "images", "import"])
             .args([&path])
@@ -234,15 +247,4 @@ pub(crate) async fn add_image(name: &Name, program: &Path, image: &str) -> Resul
         ensure!(exit.code() == 0, "importing {image} failed ({exit:?})");
     }
     Ok(())
-}
-
-/// Pids of the nodes' first processes: the children of the world's that are this program.
-fn nodes_of(world: u32) -> Result<Vec<u32>> {
-    let children = fs::read_to_string(format!("/proc/{world}/task/{world}/children"));
-    let children = children.context("reading the processes of the cluster")?;
-    let is_node = |pid: &u32| {
-        let command = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-        command.split(|byte| *byte == 0).nth(1) == Some(b"node")
-    };
-    Ok(children.split_whitespace().filter_map(|pid| pid.parse().ok()).filter(is_node).collect())
 }
