@@ -1,11 +1,11 @@
-//! The apps group: controllers that keep pods running.
+//! The apps group: controllers that keep pods running; and what decides on the number of those pods.
 
 use serde_json::Value;
 
 use crate::core::PodTemplateSpec;
 use crate::int_or_string::IntOrString;
 use crate::json::is_default;
-use crate::macros::{object, resource, whole_object};
+use crate::macros::{object, opaque, resource, whole_object};
 use crate::meta::{Condition, ObjectMeta};
 use crate::selector::LabelSelector;
 
@@ -130,6 +130,13 @@ whole_object! {
         #[serde(skip_serializing_if = "is_default")]
         conditions: Vec<Condition>,
     }
+}
+
+opaque! {
+    /// How many replicas something should have, by what they are busy with.
+    HorizontalPodAutoscaler as "HorizontalPodAutoscaler", "autoscaling" / "v2", "horizontalpodautoscalers", namespaced;
+    /// How many replicas may be missing by intention.
+    PodDisruptionBudget as "PodDisruptionBudget", "policy" / "v1", "poddisruptionbudgets", namespaced;
 }
 
 resource!(Deployment, "apps" / "v1", "deployments", namespaced);

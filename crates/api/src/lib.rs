@@ -11,6 +11,7 @@
 
 mod macros;
 
+mod admission;
 pub mod apps;
 pub mod authentication;
 pub mod coordination;
@@ -23,6 +24,7 @@ pub mod istio;
 mod json;
 mod kubeconfig;
 mod meta;
+mod networking;
 pub mod quantity;
 pub mod rbac;
 mod resource;
@@ -33,9 +35,11 @@ mod time;
 pub mod validate;
 pub mod yaml;
 
+pub use admission::ValidatingWebhookConfiguration;
 pub use apps::{
     ControllerRevision, DaemonSet, DaemonSetSpec, DaemonSetStatus, Deployment, DeploymentSpec, DeploymentStatus,
-    ReplicaSet, ReplicaSetSpec, ReplicaSetStatus, RollingUpdate, UpdateStrategy,
+    HorizontalPodAutoscaler, PodDisruptionBudget, ReplicaSet, ReplicaSetSpec, ReplicaSetStatus, RollingUpdate,
+    UpdateStrategy,
 };
 pub use authentication::{
     BoundObjectReference, ResourceAttributes, SubjectAccessReview, SubjectAccessReviewSpec, SubjectAccessReviewStatus,
@@ -58,6 +62,7 @@ pub use istio::{
 pub use json::prune_nulls;
 pub use kubeconfig::kubeconfig;
 pub use meta::{Condition, ListMeta, ObjectMeta, OwnerReference};
+pub use networking::NetworkPolicy;
 pub use rbac::{ClusterRole, ClusterRoleBinding, PolicyRule, Role, RoleBinding, RoleRef, Subject};
 pub use resource::{ParseError, Resource, TypeMeta, object_name, type_meta};
 pub use selector::{LabelSelector, LabelSelectorRequirement, Selector};

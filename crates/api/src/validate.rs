@@ -5,15 +5,21 @@
 
 mod authorization_policy;
 mod entry;
+mod gateway;
 mod peer_authentication;
 
 use std::fmt;
 
 pub use authorization_policy::authorization_policy;
 pub use entry::{service_entry, workload_entry};
+pub use gateway::gateway;
 pub use peer_authentication::peer_authentication;
 
+use serde_json::Value;
+
 use crate::istio::{PolicyTargetReference, WorkloadSelector, text};
+use crate::resource::{Resource, type_meta};
+use crate::{AuthorizationPolicy, Gateway, PeerAuthentication, ServiceEntry, WorkloadEntry};
 
 /// Something wrong with a field.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,6 +34,55 @@ impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {}", self.path, self.message)
     }
+}
+
+/// What is wrong with an object of any kind; nothing is known of a kind without checks. One that does not even have its
+/// kind's shape has that one problem.
+pub fn object(object: &Value) -> Vec<Problem> {
+    checked(object).unwrap_or_else(|error| vec![error])
+}
+
+/// Like [`object`], for whoever has checked the shape in another way.
+pub fn content(object: &Value) -> Vec<Problem> {
+    checked(object).unwrap_or_default()
+}
+
+/// The problems of an object that has its kind's shape, else the one about its shape.
+fn checked(object: &Value) -> Result<Vec<Problem>, Problem> {
+    let Some(kind) = type_meta(object) else {
+        let message = "apiVersion and kind must say what it is".to_owned();
+        return Err(Problem { path: "kind".to_owned(), message });
+    };
+    match (kind.group.as_str(), kind.kind.as_str()) {
+        (AuthorizationPolicy::GROUP, AuthorizationPolicy::KIND) => typed(object, authorization_policy),
+        (PeerAuthentication::GROUP, PeerAuthentication::KIND) => typed(object, peer_authentication),
+        (ServiceEntry::GROUP, ServiceEntry::KIND) => typed(object, service_entry),
+        (WorkloadEntry::GROUP, WorkloadEntry::KIND) => typed(object, workload_entry),
+        (Gateway::GROUP, Gateway::KIND) => typed(object, gateway),
+        _ => Ok(Vec::new()),
+    }
+}
+
+fn typed<T: Resource>(object: &Value, check: fn(&T) -> Vec<Problem>) -> Result<Vec<Problem>, Problem> {
+    let object = T::from_value(object.clone());
+    object.map(|object| check(&object)).map_err(|error| Problem { path: error.path, message: error.message })
+}
+
+/// The value that a problem's path leads to, as far as it leads anywhere: `spec.rules[0].from[1]`, `matchLabels[app]`.
+pub fn value_at<'a>(object: &'a Value, path: &str) -> &'a Value {
+    let steps = path.split(['.', '[', ']']).filter(|step| !step.is_empty());
+    let next = |value: &'a Value, step: &str| match step.parse::<usize>() {
+        Ok(index) if value.is_array() => value.get(index),
+        _ => value.get(step),
+    };
+    let mut value = object;
+    for step in steps {
+        match next(value, step) {
+            Some(found) => value = found,
+            None => return &Value::Null,
+        }
+    }
+    value
 }
 
 /// Collects problems.
@@ -120,4 +175,29 @@ fn check_target(problems: &mut Problems, path: &str, target: &PolicyTargetRefere
 #[cfg(test)]
 fn told(problems: &[Problem]) -> Vec<&str> {
     problems.iter().map(|problem| problem.path.as_str()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn any_object_can_be_asked_about() {
+        let policy = |spec: Value| json!({"apiVersion": "security.istio.io/v1beta1", "kind": "AuthorizationPolicy", "metadata": {"name": "a"}, "spec": spec});
+        assert_eq!(object(&policy(json!({"action": "DENY", "rules": [{}]}))), []);
+        assert_eq!(told(&object(&policy(json!({"action": "MAYBE"})))), ["spec.action"]);
+        assert_eq!(told(&object(&policy(json!({"action": "DENY"})))), ["spec.rules"]);
+        assert_eq!(object(&json!({"apiVersion": "v1", "kind": "Pod"})), []);
+        assert_eq!(told(&object(&json!({"spec": {}}))), ["kind"]);
+    }
+
+    #[test]
+    fn a_path_leads_to_its_value() {
+        let object = json!({"spec": {"rules": [{"from": ["x"]}], "selector": {"matchLabels": {"app": "*"}}}});
+        assert_eq!(value_at(&object, "spec.rules[0].from[0]"), "x");
+        assert_eq!(value_at(&object, "spec.selector.matchLabels[app]"), "*");
+        assert_eq!(value_at(&object, "spec.rules[1].from"), &Value::Null);
+    }
 }

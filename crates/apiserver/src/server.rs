@@ -155,6 +155,7 @@ impl Server {
                 key: tls.key,
                 clients: ClientCertificates::Optional(tls.client_ca),
                 protocols: vec!["h2", "http/1.1"],
+                post_quantum_only: false,
             })
         });
         Ok(Arc::new(Self {

@@ -2,6 +2,7 @@
 //!
 //! [`complete`], [`first_status`] and [`validate`] are pure; [`admit`] looks at other objects in the same transaction.
 
+mod mesh;
 pub(crate) mod names;
 mod pods;
 mod services;
@@ -153,9 +154,10 @@ pub(crate) fn validate_metadata(kind: &Kind, value: &Value) -> Vec<Cause> {
     causes
 }
 
-/// Rules on the content of built-in objects.
+/// Rules on the content of built-in objects, and of those that the mesh is made of.
 pub(crate) fn validate(kind: &Kind, value: &Value, old: Option<&Value>) -> Vec<Cause> {
     match (kind.resource.group.as_str(), kind.resource.plural.as_str()) {
+        _ if kind.is_custom() => mesh::validate(value, old),
         ("", "pods") => pods::validate(value, old),
         ("", "services") => services::validate(value, old),
         ("", "configmaps" | "secrets") => pods::validate_data(value, old),

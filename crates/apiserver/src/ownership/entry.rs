@@ -77,8 +77,22 @@ impl Entry {
     }
 
     pub(super) fn write(entries: &[Self], object: &mut Value) {
-        let start = entries.len().saturating_sub(MOST_ENTRIES);
-        let list: Vec<Value> = entries[start..].iter().map(Self::json).collect();
+        let mut kept: Vec<&Self> = entries.iter().collect();
+        if kept.len() > MOST_ENTRIES {
+            kept.sort_by(|a, b| b.time.cmp(&a.time));
+            kept.truncate(MOST_ENTRIES);
+        }
+        // As Kubernetes orders them; an apply that changes nothing must not change the order either.
+        let rank = |entry: &Self| {
+            (
+                entry.identity.operation != "Apply",
+                entry.time.clone(),
+                entry.identity.manager.clone(),
+                entry.identity.subresource.clone(),
+            )
+        };
+        kept.sort_by_key(|entry| rank(entry));
+        let list: Vec<Value> = kept.into_iter().map(Self::json).collect();
         if list.is_empty() {
             object.metadata_mut().remove("managedFields");
         } else {

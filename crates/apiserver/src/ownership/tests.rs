@@ -99,6 +99,15 @@ fn an_update_takes_over_what_it_changes() {
     assert!(refused.unwrap_err().message().contains("conflict with \"kubectl\" using apps/v1: .spec.replicas"));
 }
 
+#[test]
+fn an_apply_that_says_nothing_new_changes_nothing() {
+    let first = apply_first(&context("me"), &deployment(json!({"replicas": 2})));
+    let mut changed = first.clone();
+    changed["spec"]["paused"] = json!(true);
+    record(&context("kubectl"), Some(&first), &mut changed);
+    assert_eq!(apply(&context("me"), &changed, &deployment(json!({"replicas": 2})), true).unwrap(), changed);
+}
+
 #[rstest]
 #[case(json!({"f:a": {".": {}, "f:b": {}}, "f:l": {"k:{\"y\":1,\"x\":2}": {}, "v:\"z\"": {}}}),
     Some(json!({"f:a": {".": {}, "f:b": {}}, "f:l": {"k:{\"x\":2,\"y\":1}": {}, "v:\"z\"": {}}})))]

@@ -110,7 +110,8 @@ pub(super) fn check_object(kind: &Kind, value: &Value, old: Option<&Value>) -> R
     let mut causes = admission::validate_metadata(kind, value);
     if kind.is_custom() {
         causes.extend(validate::check(value, kind.schema()));
-    } else {
+    }
+    if causes.is_empty() {
         causes.extend(admission::validate(kind, value, old));
     }
     if causes.is_empty() {

@@ -108,3 +108,23 @@ async fn objects_go_with_their_definition() {
     lab.post(DEFINITIONS, definition()).await;
     lab.until(&format!("{TEAPOTS}/a"), 404).await;
 }
+
+#[tokio::test]
+async fn the_meshs_own_kinds_are_checked_beyond_their_schema() {
+    const POLICIES: &str = "/apis/security.istio.io/v1/namespaces/default/authorizationpolicies";
+    let lab = Lab::start().await;
+    let mut definitions = api::crds();
+    definitions.retain(|definition| definition["spec"]["names"]["kind"] == "AuthorizationPolicy");
+    assert_eq!(lab.post(DEFINITIONS, definitions.remove(0)).await.code, 201);
+    let policy = |ports: Value| {
+        json!({
+            "apiVersion": "security.istio.io/v1", "kind": "AuthorizationPolicy", "metadata": {"name": "a"},
+            "spec": {"rules": [{"to": [{"operation": {"ports": ports}}]}]},
+        })
+    };
+    let refused = lab.post(POLICIES, policy(json!(["80", "http"]))).await;
+    assert_eq!(refused.code, 422);
+    let message = refused.body["message"].as_str().unwrap();
+    assert!(message.contains("spec.rules[0].to[0].operation.ports[1]: Invalid value: \"http\": "), "{message}");
+    assert_eq!(lab.post(POLICIES, policy(json!(["80"]))).await.code, 201);
+}
