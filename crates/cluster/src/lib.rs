@@ -22,7 +22,7 @@ pub use changes::{Change, Changes};
 pub use client::{Client, Source};
 pub use error::{Error, Result};
 pub use event::{EventKind, Recorder};
-pub use lease::{Election, Leadership};
+pub use lease::{Election, Leadership, Term, holds};
 pub use manifest::Applied;
 pub use object::{DeleteOptions, Patch};
 pub use path::Scope;

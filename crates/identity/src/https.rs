@@ -6,7 +6,7 @@
 use crate::{
     peer,
     pem::{self, PemError},
-    tls::{GENERAL, HANDSHAKE_TIMEOUT},
+    tls::{GENERAL, HANDSHAKE_TIMEOUT, TlsSettings},
     validity,
 };
 use arc_swap::ArcSwap;
@@ -45,6 +45,8 @@ pub struct ServerSettings {
     pub clients: ClientCertificates,
     /// Application protocols in order of preference; none for no negotiation.
     pub protocols: Vec<&'static str>,
+    /// The hybrid post-quantum key exchange alone; it is preferred in any case.
+    pub post_quantum_only: bool,
 }
 
 impl fmt::Debug for ServerSettings {
@@ -124,7 +126,12 @@ fn build(settings: &ServerSettings) -> Result<ServerConfig, ServerTlsError> {
     let part = |part| move |reason| ServerTlsError::Pem { part, reason };
     let chain = pem::certificates(settings.chain.as_bytes()).map_err(part("the certificate"))?;
     let key = pem::private_key(settings.key.as_bytes()).map_err(part("the key"))?;
-    let builder = ServerConfig::builder_with_provider(GENERAL.clone()).with_safe_default_protocol_versions()?;
+    let builder = if settings.post_quantum_only {
+        let tls = TlsSettings { post_quantum_only: true, ..TlsSettings::default() };
+        ServerConfig::builder_with_provider(tls.provider()).with_protocol_versions(tls.versions())?
+    } else {
+        ServerConfig::builder_with_provider(GENERAL.clone()).with_safe_default_protocol_versions()?
+    };
     let builder = match client_verifier(&settings.clients)? {
         Some(verifier) => builder.with_client_cert_verifier(verifier),
         None => builder.with_no_client_auth(),

@@ -90,6 +90,7 @@ impl ControlPlane {
             key: pair.key,
             clients: ClientCertificates::Optional(self.issuer.roots_pem()),
             protocols: vec!["h2"],
+            post_quantum_only: false,
         };
         let tls = Arc::new(ServerTls::new(&settings).unwrap());
         let (connections, cut) = (self.connections.clone(), self.cut.clone());

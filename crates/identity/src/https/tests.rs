@@ -19,7 +19,13 @@ fn server(issuer: &Issuer, name: &str) -> CertifiedKeyPem {
 }
 
 fn settings(pair: CertifiedKeyPem, clients: ClientCertificates) -> ServerSettings {
-    ServerSettings { chain: pair.chain, key: pair.key, clients, protocols: vec!["h2", "http/1.1"] }
+    ServerSettings {
+        chain: pair.chain,
+        key: pair.key,
+        clients,
+        protocols: vec!["h2", "http/1.1"],
+        post_quantum_only: false,
+    }
 }
 
 /// An ordinary client: web rules, perhaps with a certificate.
@@ -155,4 +161,22 @@ fn what_is_missing_is_named(#[case] chain: &str, #[case] key: &str, #[case] name
     let pair = CertifiedKeyPem { chain: pick(chain, good.chain), key: pick(key, good.key) };
     let error = ServerTls::new(&settings(pair, ClientCertificates::Ignored)).unwrap_err().to_string();
     assert!(error.contains(named), "{error}");
+}
+
+#[tokio::test]
+async fn a_post_quantum_server_meets_no_classic_client() {
+    let issuer = issuer();
+    let settings = settings(server(&issuer, "a.b"), ClientCertificates::Ignored);
+    let server = ServerTls::new(&ServerSettings { post_quantum_only: true, ..settings }).unwrap();
+    meet(&server, &client(&issuer.roots_pem(), None), "a.b").await.unwrap();
+
+    let mut roots = RootCertStore::empty();
+    roots.add_parsable_certificates(pem::certificates(issuer.roots_pem().as_bytes()).unwrap());
+    let classic = rustls::crypto::CryptoProvider {
+        kx_groups: vec![rustls::crypto::aws_lc_rs::kx_group::X25519],
+        ..rustls::crypto::CryptoProvider::clone(&GENERAL)
+    };
+    let builder = ClientConfig::builder_with_provider(Arc::new(classic)).with_safe_default_protocol_versions().unwrap();
+    let config = builder.with_root_certificates(roots).with_no_client_auth();
+    assert!(meet(&server, &TlsConnector::from(Arc::new(config)), "a.b").await.is_err());
 }

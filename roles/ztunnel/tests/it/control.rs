@@ -104,6 +104,7 @@ impl Control {
             key: pair.key,
             clients: ClientCertificates::Ignored,
             protocols: vec!["h2"],
+            post_quantum_only: false,
         };
         let tls = Arc::new(ServerTls::new(&settings).unwrap());
         let (snapshots, held) = watch::channel(None);
