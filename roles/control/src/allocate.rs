@@ -38,6 +38,9 @@ pub async fn run(client: Client, mesh: Mesh, mut leader: Leader) {
         version.borrow_and_update();
         let mut failed = false;
         for (entry, addresses) in assignments(entries.list(), &mesh) {
+            if !leader.leads() {
+                break;
+            }
             if let Err(error) = write(&client, &entry, &addresses).await {
                 failed |= !error.is_not_found();
                 tracing::warn!(

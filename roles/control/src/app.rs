@@ -2,14 +2,16 @@
 
 use crate::{
     Args, allocate,
+    args::Compliance,
     authority::{self, Authority},
+    gateways,
     index::{self, Outputs},
-    leader::{Leader, Standing},
+    leader::{Standing, Work},
     resolve::Resolver,
     roots,
     serve::{self, Authenticator, Certificates, Pages, Rules, Services, Serving, XdsGate},
     source::Sources,
-    status,
+    status, untaint, webhook_ca,
 };
 use api::{
     AuthorizationPolicy, EndpointSlice, Gateway, GatewayClass, Namespace, Node, PeerAuthentication, Pod, Service,
@@ -79,13 +81,12 @@ pub async fn run(args: Args, shutdown: Shutdown) -> Result<(), BoxError> {
     let synced = ready.block("reading the cluster");
     let plane = Plane { args, client, metrics, snapshots, clients, shutdown: shutdown.clone() };
     let standing = plane.standing();
-    let leader = standing.leader();
-    plane.follow(publish, &leader);
+    plane.follow(publish, &standing);
     let authority = tokio::select! {
         authority = plane.authority() => authority?,
         () = shutdown.triggered() => return Ok(()),
     };
-    let grpc = plane.serve(&authority, &leader).await?;
+    let grpc = plane.serve(&authority, &standing).await?;
 
     let mut first = plane.snapshots.clone();
     tokio::select! {
@@ -110,14 +111,14 @@ async fn listen(address: SocketAddr) -> Result<TcpListener, BoxError> {
 impl Plane {
     fn standing(&self) -> Standing {
         if self.args.leader_election {
-            Standing::elect(&self.client, &self.args.namespace, &self.args.pod_name)
+            Standing::elect(&self.client, &self.args.namespace, &self.args.revision, &self.args.pod_name)
         } else {
             Standing::alone()
         }
     }
 
     /// Starts to read the cluster and to publish what it means.
-    fn follow(&self, publish: watch::Sender<Option<Arc<Snapshot>>>, leader: &Leader) {
+    fn follow(&self, publish: watch::Sender<Option<Arc<Snapshot>>>, standing: &Standing) {
         let (edits, queue) = mpsc::channel(EDITS);
         let sources = Sources::new(self.client.clone(), edits, self.metrics.watching.clone())
             .follow::<Namespace>()
@@ -135,16 +136,30 @@ impl Plane {
         let outputs = Outputs { snapshots: publish, statements, metrics: self.metrics.xds.clone() };
         let resolver = Resolver::new(self.args.mesh());
         task::spawn("index", index::run(resolver, queue, sources.synced(), outputs));
-        let may_write = self.args.write_status.then(|| leader.clone());
+        let may_write = self.args.write_status.then(|| standing.leader(Work::Status));
         task::spawn("status", status::write(self.client.clone(), spoken, may_write));
         if self.args.allocate_addresses {
-            task::spawn("allocate", allocate::run(self.client.clone(), self.args.mesh(), leader.clone()));
+            task::spawn(
+                "allocate",
+                allocate::run(self.client.clone(), self.args.mesh(), standing.leader(Work::Addresses)),
+            );
+        }
+        if self.args.untaint_nodes {
+            let namespace = self.args.namespace.clone();
+            task::spawn("untaint", untaint::run(self.client.clone(), namespace, standing.leader(Work::Untaint)));
+        }
+        if self.args.deploy_gateways {
+            task::spawn(
+                "gateways",
+                gateways::run(self.client.clone(), self.args.gateways(), standing.leader(Work::Gateways)),
+            );
         }
     }
 
     /// Loads or makes the authority, for as long as it takes: the cluster may be starting, too.
     async fn authority(&self) -> Result<Authority, BoxError> {
         let settings = authority::Settings {
+            folder: self.args.ca_folder.clone(),
             namespace: self.args.namespace.clone(),
             trust_domain: self.args.trust_domain.clone(),
             max_life: self.args.max_certificate_life,
@@ -153,7 +168,9 @@ impl Plane {
         let authority = loop {
             match Authority::load(&self.client, &settings).await {
                 Ok(authority) => break authority,
-                Err(error @ authority::AuthorityError::Unusable { .. }) => return Err(error.into()),
+                Err(error @ (authority::AuthorityError::Unusable { .. } | authority::AuthorityError::Files { .. })) => {
+                    return Err(error.into());
+                }
                 Err(error) => {
                     let delay = backoff.next_delay();
                     tracing::warn!("{error}; trying again in {delay:?}");
@@ -170,11 +187,16 @@ impl Plane {
     async fn serve(
         &self,
         authority: &Authority,
-        leader: &Leader,
+        standing: &Standing,
     ) -> Result<Vec<tokio::task::JoinHandle<()>>, BoxError> {
-        let tls = Serving::new(authority, self.args.serving_names())?;
+        let tls =
+            Serving::new(authority, self.args.serving_names(), self.args.compliance_policy == Compliance::PostQuantum)?;
         task::spawn("serving certificate", tls.clone().keep(authority.clone()));
-        task::spawn("roots", roots::keep(self.client.clone(), authority.clone(), leader.clone()));
+        task::spawn("roots", roots::keep(self.client.clone(), authority.clone(), standing.leader(Work::Roots)));
+        if !self.args.webhook_configuration.is_empty() {
+            let (name, leader) = (self.args.webhook_configuration.clone(), standing.leader(Work::Webhook));
+            task::spawn("webhook roots", webhook_ca::keep(self.client.clone(), name, authority.clone(), leader));
+        }
         let webhooks = listen(self.args.https).await?;
         task::spawn("webhooks", serve::webhook(webhooks, tls.clone(), self.metrics.watching.clone()));
 

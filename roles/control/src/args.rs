@@ -1,6 +1,6 @@
 //! What the control plane is told: upstream's flags and environment, as far as they mean something here (control-plane A21).
 
-use crate::settings::Mesh;
+use crate::{gateways, settings::Mesh};
 use clap::ArgAction;
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
@@ -49,6 +49,12 @@ pub struct Args {
     /// Accounts, `<namespace>/<name>`, that may ask for certificates of the pods on their node.
     #[arg(long, env = "CA_TRUSTED_NODE_ACCOUNTS", value_delimiter = ',', default_value = "istio-system/ztunnel")]
     pub trusted_node_accounts: Vec<String>,
+    /// Folder whose files, if there are any, are the certificate authority.
+    #[arg(long = "ca-folder", env = "ROOT_CA_DIR", default_value = "/etc/cacerts")]
+    pub ca_folder: PathBuf,
+    /// `pqc` accepts the hybrid post-quantum key exchange alone; it is preferred in any case.
+    #[arg(long, env = "COMPLIANCE_POLICY", default_value = "", value_parser = compliance)]
+    pub compliance_policy: Compliance,
     /// Life of a certificate when none is asked for.
     #[arg(long, env = "DEFAULT_WORKLOAD_CERT_TTL", default_value = "24h", value_parser = duration)]
     pub default_certificate_life: Duration,
@@ -67,6 +73,24 @@ pub struct Args {
     /// Service entries without addresses are given some.
     #[arg(long, env = "PILOT_ENABLE_IP_AUTOALLOCATE", default_value = "true", action = ArgAction::Set)]
     pub allocate_addresses: bool,
+    /// Gateways and waypoints are deployed for the classes of this control plane.
+    #[arg(long, env = "PILOT_ENABLE_GATEWAY_API_DEPLOYMENT_CONTROLLER", default_value = "true", action = ArgAction::Set)]
+    pub deploy_gateways: bool,
+    /// Image of the gateways and waypoints that are deployed.
+    #[arg(long, env = "PROXY_IMAGE", default_value = "ambit.local/ambit")]
+    pub proxy_image: String,
+    /// Replicas of a waypoint for which nobody says another number; without it whoever scales decides.
+    #[arg(long, env = "PILOT_DEFAULT_WAYPOINT_REPLICAS")]
+    pub waypoint_replicas: Option<u32>,
+    /// Labels and annotations of a gateway are passed on to what is deployed for it.
+    #[arg(long, env = "PILOT_ENABLE_GATEWAY_API_COPY_LABELS_ANNOTATIONS", default_value = "true", action = ArgAction::Set)]
+    pub copy_gateway_metadata: bool,
+    /// Nodes lose the taint `cni.istio.io/not-ready` when their agent is ready; needs the right to patch nodes.
+    #[arg(long, env = "PILOT_ENABLE_NODE_UNTAINT_CONTROLLERS", default_value = "false", action = ArgAction::Set)]
+    pub untaint_nodes: bool,
+    /// ValidatingWebhookConfiguration whose `caBundle` is kept right; empty for none, as no webhook is needed.
+    #[arg(long, env = "VALIDATION_WEBHOOK_CONFIG_NAME", default_value = "")]
+    pub webhook_configuration: String,
     /// Policies in dry run are sent to proxies.
     #[arg(long, env = "AMBIENT_ENABLE_DRY_RUN_AUTHORIZATION_POLICY", default_value = "false", action = ArgAction::Set)]
     pub dry_run_policies: bool,
@@ -90,6 +114,15 @@ pub struct Args {
     pub shutdown: Duration,
 }
 
+/// Which key exchanges the own listeners accept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Compliance {
+    /// Classic ones, too.
+    None,
+    /// Only the hybrid post-quantum one.
+    PostQuantum,
+}
+
 /// An address, or none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct OptionalAddress(pub Option<SocketAddr>);
@@ -107,6 +140,16 @@ impl Args {
             auto_allow_waypoint: self.auto_allow_waypoint,
             entries_select_pods: self.entries_select_pods,
             services_select_entries: self.services_select_entries,
+        }
+    }
+
+    /// What deployed gateways depend on.
+    pub fn gateways(&self) -> gateways::Settings {
+        gateways::Settings {
+            namespace: self.namespace.clone(),
+            waypoint_replicas: self.waypoint_replicas,
+            copy_metadata: self.copy_gateway_metadata,
+            ..gateways::Settings::of(self.mesh(), &self.revision, &self.proxy_image)
         }
     }
 
@@ -135,6 +178,14 @@ fn optional_address(text: &str) -> Result<OptionalAddress, String> {
         Ok(OptionalAddress(None))
     } else {
         address(text).map(|address| OptionalAddress(Some(address)))
+    }
+}
+
+fn compliance(text: &str) -> Result<Compliance, String> {
+    match text {
+        "" => Ok(Compliance::None),
+        "pqc" => Ok(Compliance::PostQuantum),
+        other => Err(format!("{other:?} is not a policy that is known; the only one is pqc")),
     }
 }
 

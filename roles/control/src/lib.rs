@@ -2,13 +2,14 @@
 //! and writes status.
 //!
 //! `source` → `index` (owns `resolve`) → `serve`; beside them `authority` and `roots` keep the certificate authority,
-//! `status` and `allocate` write back into the cluster. Proxies keep working without any of it: killing the control
+//! `status` and `allocate` write back into the cluster, and `gateways` deploys proxies. Proxies keep working without any of it: killing the control
 //! plane stops changes, not traffic.
 
 pub mod allocate;
 mod app;
 mod args;
 pub mod authority;
+pub mod gateways;
 pub mod index;
 pub mod leader;
 pub mod objects;
@@ -18,6 +19,8 @@ pub mod serve;
 pub mod settings;
 pub mod source;
 pub mod status;
+mod untaint;
+mod webhook_ca;
 
 pub use app::{main, run};
-pub use args::{Args, OptionalAddress};
+pub use args::{Args, Compliance, OptionalAddress};

@@ -39,8 +39,9 @@ pub async fn write(client: Client, mut spoken: mpsc::UnboundedReceiver<Vec<State
             // It may have come to lead, or it is time to try again.
             () = tokio::time::sleep(AGAIN), if !due.is_idle() => {}
         }
-        if leader.leads() {
-            for key in due.ready(Instant::now()) {
+        for key in due.ready(Instant::now()) {
+            // Asked before each write: a term may end between two.
+            if leader.leads() {
                 let Some(status) = due.status(&key, Timestamp::now()) else { continue };
                 let said = say(&client, &key, status).await;
                 due.said(&key, said, Instant::now());

@@ -2,149 +2,26 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may end where it fails")]
 
-use api::{
-    AuthorizationPolicy, ConfigMap, Namespace, ObjectMeta, Pod, Resource, Secret, Service, ServiceAccount, ServiceEntry,
-};
-use clap::Parser;
-use cluster::{Client, Scope, Source, Store};
-use http::{HeaderMap, HeaderName, HeaderValue};
-use identity::{
-    CaClient, CertificateSource,
-    grpc::{Channel, ChannelOptions, RootSource, TokenSource},
-};
+mod world;
+
+use api::{AuthorizationPolicy, ConfigMap, Namespace, Resource, Secret, Service, ServiceAccount, ServiceEntry};
+use cluster::{Scope, Store};
+use identity::{CaClient, CertificateSource};
 use model::{Identity, Str};
 use parking_lot::Mutex;
-use runtime::{Shutdown, clock::Clock};
+use runtime::clock::Clock;
 use serde_json::{Value, json};
 use std::{
     collections::BTreeMap,
-    future::Future,
-    net::TcpListener,
     sync::Arc,
     time::{Duration, Instant},
 };
 use tokio::sync::watch;
+use world::{create, eventually, page, pod, world};
 use xds::{
     client::{Batch, Change, Config, Rejection, Sink},
     wds::Address,
 };
-
-#[derive(Parser)]
-struct Command {
-    #[command(flatten)]
-    args: control::Args,
-}
-
-struct World {
-    client: Client,
-    grpc: u16,
-    http: u16,
-    shutdown: Shutdown,
-    _folder: tempfile::TempDir,
-}
-
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
-}
-
-/// An API server with the mesh's kinds and some objects, and a control plane on it.
-async fn world() -> World {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap();
-    let config = apiserver::Config { admin_token: Some("admin".to_owned()), ..apiserver::Config::default() };
-    let shutdown = Shutdown::new();
-    let (server, wish) = (apiserver::Server::new(config).unwrap(), shutdown.clone());
-    tokio::spawn(async move { server.serve(vec![listener], wish.triggered()).await });
-    let kubeconfig = json!({
-        "apiVersion": "v1", "kind": "Config", "current-context": "test",
-        "clusters": [{"name": "test", "cluster": {"server": format!("http://{address}")}}],
-        "users": [{"name": "test", "user": {"token": "admin"}}],
-        "contexts": [{"name": "test", "context": {"cluster": "test", "user": "test"}}],
-    })
-    .to_string();
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("kubeconfig");
-    std::fs::write(&path, &kubeconfig).unwrap();
-    let client = Client::connect(&Source::Text(kubeconfig)).await.unwrap();
-    client.apply_manifests(api::crds(), "test", "").await.unwrap();
-    for namespace in ["istio-system", "shop"] {
-        create::<Namespace>(&client, "", namespace, json!({})).await;
-    }
-    let (grpc, http) = (free_port(), free_port());
-    let flags = [
-        format!("--kubeconfig={}", path.display()),
-        format!("--secureGRPCAddr=127.0.0.1:{grpc}"),
-        format!("--httpAddr=127.0.0.1:{http}"),
-        format!("--monitoringAddr=127.0.0.1:{}", free_port()),
-        format!("--httpsAddr=127.0.0.1:{}", free_port()),
-        "--grpcAddr=".to_owned(),
-        "--leader-election=false".to_owned(),
-    ];
-    let args = Command::parse_from(std::iter::once("control".to_owned()).chain(flags)).args;
-    tokio::spawn(control::run(args, shutdown.clone()));
-    World { client, grpc, http, shutdown, _folder: folder }
-}
-
-impl Drop for World {
-    fn drop(&mut self) {
-        self.shutdown.trigger();
-    }
-}
-
-async fn create<T: Resource>(client: &Client, namespace: &str, name: &str, rest: Value) -> T {
-    let mut object = rest;
-    object["metadata"]["namespace"] = namespace.into();
-    object["metadata"]["name"] = name.into();
-    let object = T::from_value(object).unwrap();
-    client.apply(&object, "test").await.unwrap()
-}
-
-/// A running pod of an account of the same name.
-async fn pod(client: &Client, namespace: &str, name: &str, node: &str, address: &str) -> Pod {
-    let metadata = ObjectMeta::named(namespace, name);
-    client.apply(&ServiceAccount { metadata, ..ServiceAccount::default() }, "test").await.unwrap();
-    let spec = json!({"serviceAccountName": name, "nodeName": node, "containers": [{"name": "c", "image": "i"}]});
-    let labels = json!({"labels": {"app": name}});
-    create::<Pod>(client, namespace, name, json!({"metadata": labels, "spec": spec})).await;
-    let status = json!({
-        "phase": "Running", "podIP": address, "podIPs": [{"ip": address}],
-        "conditions": [{"type": "Ready", "status": "True"}],
-    });
-    client.apply_status::<Pod>(namespace, name, status, "kubelet").await.unwrap()
-}
-
-/// Asks until there is an answer.
-async fn eventually<T, F: Future<Output = Option<T>>>(what: &str, mut ask: impl FnMut() -> F) -> T {
-    let started = Instant::now();
-    loop {
-        if let Some(found) = ask().await {
-            return found;
-        }
-        assert!(started.elapsed() < Duration::from_secs(20), "{what} did not come");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-}
-
-impl World {
-    async fn channel(&self, account: &str, bound: Option<&Pod>) -> Channel {
-        let roots = eventually("the roots", || async {
-            let map = self.client.find::<ConfigMap>("istio-system", "istio-ca-root-cert").await.unwrap()?;
-            map.data.get("root-cert.pem").cloned()
-        })
-        .await;
-        let audiences = ["istio-ca".to_owned()];
-        let token = self.client.token_request("istio-system", account, &audiences, None, bound).await.unwrap().token;
-        let clusterid = (HeaderName::from_static("clusterid"), HeaderValue::from_static("Kubernetes"));
-        Channel::new(ChannelOptions {
-            address: format!("https://127.0.0.1:{}", self.grpc),
-            root: RootSource::Inline(roots),
-            alternative_hostname: Some("istiod.istio-system.svc".to_owned()),
-            token: TokenSource::Literal(token),
-            headers: HeaderMap::from_iter([clusterid]),
-        })
-        .unwrap()
-    }
-}
 
 /// What a proxy holds.
 #[derive(Clone, Default)]
@@ -378,14 +255,4 @@ async fn unreadable<T: Resource>(store: &Store<T>, condition: &str) -> api::Cond
         (said.type_ == condition && said.status == "False").then_some(said)
     })
     .await
-}
-
-async fn page(port: u16, path: &str) -> String {
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    let Ok(mut stream) = tokio::net::TcpStream::connect(("127.0.0.1", port)).await else { return String::new() };
-    let request = format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n");
-    stream.write_all(request.as_bytes()).await.unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).await.unwrap();
-    answer
 }

@@ -99,7 +99,7 @@ impl Certificates {
         let asked = u64::try_from(request.validity_duration).unwrap_or(0);
         let life = if asked == 0 { self.rules.default_life } else { Duration::from_secs(asked) };
         self.authority.issuer().sign(&request.csr, identity, life, Timestamp::now()).map_err(|error| {
-            tracing::warn!(%identity, "a certificate was not signed: {error}");
+            tracing::warn!(%identity, "certificate refused: {error}");
             match error {
                 IssuerError::Request(reason) => {
                     self.metrics.unreadable.add(&[]);
@@ -139,7 +139,7 @@ impl IstioCertificateService for Certificates {
         };
         let cert_chain = self.sign(&request, &identity)?;
         self.metrics.issued.add(&[]);
-        tracing::info!(%caller, %identity, "certificate issued");
+        tracing::info!(%caller, %identity, asked = request.validity_duration, "certificate issued");
         Ok(Response::new(IstioCertificateResponse { cert_chain }))
     }
 }
@@ -192,7 +192,7 @@ fn entitled(caller: &Caller, impersonated: Option<&str>, rules: &Rules, pods: &i
             && pod.spec.node_name == node
             && pod.namespace() == &*wanted.namespace
             && pod.service_account() == &*wanted.service_account
-            && pod.status.phase != "Failed"
+            && !pod.is_terminal()
     };
     if pods.any(runs_here) { Ok(wanted) } else { Err(Refusal::NotOnNode(wanted, node.to_owned())) }
 }
@@ -228,6 +228,7 @@ mod tests {
             pod("shop", "web-1", "web", "n1", "Running"),
             pod("shop", "api-2", "api", "n2", "Running"),
             pod("shop", "old-1", "old", "n1", "Failed"),
+            pod("shop", "job-1", "job", "n1", "Succeeded"),
         ]
     }
 
@@ -253,6 +254,7 @@ mod tests {
     #[case::pod_on_the_node("ztunnel", ZTUNNEL, "spiffe://cluster.local/ns/shop/sa/web", true)]
     #[case::pod_elsewhere("ztunnel", ZTUNNEL, "spiffe://cluster.local/ns/shop/sa/api", false)]
     #[case::only_a_failed_pod("ztunnel", ZTUNNEL, "spiffe://cluster.local/ns/shop/sa/old", false)]
+    #[case::only_a_finished_pod("ztunnel", ZTUNNEL, "spiffe://cluster.local/ns/shop/sa/job", false)]
     #[case::other_trust_domain("ztunnel", ZTUNNEL, "spiffe://other/ns/shop/sa/web", false)]
     #[case::not_an_identity("ztunnel", ZTUNNEL, "spiffe://cluster.local/shop/web", false)]
     #[case::untrusted_account("other", ZTUNNEL, "spiffe://cluster.local/ns/shop/sa/web", false)]

@@ -31,13 +31,15 @@ pub struct Serving {
     /// For webhooks.
     pub webhooks: Arc<ServerTls>,
     names: Vec<String>,
+    post_quantum_only: bool,
 }
 
 impl Serving {
     /// A certificate for these names.
-    pub fn new(authority: &Authority, names: Vec<String>) -> Result<Self, ServingError> {
-        let (grpc, webhooks) = settings(authority, &names)?;
-        Ok(Self { grpc: Arc::new(ServerTls::new(&grpc)?), webhooks: Arc::new(ServerTls::new(&webhooks)?), names })
+    pub fn new(authority: &Authority, names: Vec<String>, post_quantum_only: bool) -> Result<Self, ServingError> {
+        let (grpc, webhooks) = settings(authority, &names, post_quantum_only)?;
+        let (grpc, webhooks) = (Arc::new(ServerTls::new(&grpc)?), Arc::new(ServerTls::new(&webhooks)?));
+        Ok(Self { grpc, webhooks, names, post_quantum_only })
     }
 
     /// Makes the certificate anew every day and whenever the authority changes, for as long as it is polled.
@@ -55,18 +57,29 @@ impl Serving {
     }
 
     fn renew(&self, authority: &Authority) -> Result<(), ServingError> {
-        let (grpc, webhooks) = settings(authority, &self.names)?;
+        let (grpc, webhooks) = settings(authority, &self.names, self.post_quantum_only)?;
         self.grpc.replace(&grpc)?;
         self.webhooks.replace(&webhooks)?;
         Ok(())
     }
 }
 
-fn settings(authority: &Authority, names: &[String]) -> Result<(ServerSettings, ServerSettings), ServingError> {
+fn settings(
+    authority: &Authority,
+    names: &[String],
+    post_quantum_only: bool,
+) -> Result<(ServerSettings, ServerSettings), ServingError> {
     let issuer = authority.issuer();
     let own = issuer.server_certificate(names, &[], LIFE, Timestamp::now())?;
-    let with =
-        |clients, protocols| ServerSettings { chain: own.chain.clone(), key: own.key.clone(), clients, protocols };
+    let with = |clients, protocols| ServerSettings {
+        chain: own.chain.clone(),
+        key: own.key.clone(),
+        clients,
+        protocols,
+        post_quantum_only,
+    };
     let grpc = with(ClientCertificates::Optional(issuer.roots_pem()), vec!["h2"]);
-    Ok((grpc, with(ClientCertificates::Ignored, vec!["http/1.1"])))
+    // API servers may not know the new key exchange yet.
+    let webhooks = ServerSettings { post_quantum_only: false, ..with(ClientCertificates::Ignored, vec!["http/1.1"]) };
+    Ok((grpc, webhooks))
 }

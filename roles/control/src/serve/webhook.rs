@@ -1,10 +1,7 @@
 //! The validating webhook: says no to resources that the mesh could not use, before they are stored.
 
 use super::Serving;
-use api::{
-    AuthorizationPolicy, PeerAuthentication, Resource, ServiceEntry, WorkloadEntry, type_meta,
-    validate::{self, Problem},
-};
+use api::validate::{self, Problem};
 use http::{Method, StatusCode};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::{Request, Response, body::Bytes, body::Incoming, service::service_fn};
@@ -94,21 +91,13 @@ fn refusal(object: &Value) -> Option<String> {
     if annotation.and_then(Value::as_str) == Some("true") {
         return Some(format!("the object carries {ALWAYS_REJECT}, which asks to be refused"));
     }
-    match type_meta(object)?.kind.as_str() {
-        AuthorizationPolicy::KIND => problems(object, validate::authorization_policy),
-        PeerAuthentication::KIND => problems(object, validate::peer_authentication),
-        ServiceEntry::KIND => problems(object, validate::service_entry),
-        WorkloadEntry::KIND => problems(object, validate::workload_entry),
-        _ => None,
-    }
-}
-
-fn problems<T: Resource>(object: &Value, validate: fn(&T) -> Vec<Problem>) -> Option<String> {
-    let problems = match T::from_value(object.clone()) {
-        Ok(object) => validate(&object).iter().map(ToString::to_string).collect::<Vec<_>>(),
-        Err(error) => vec![error.to_string()],
+    let problems = validate::object(object);
+    // The path, the value that is there and the rule, of each.
+    let told = |problem: &Problem| match validate::value_at(object, &problem.path) {
+        Value::Null | Value::Object(_) | Value::Array(_) => problem.to_string(),
+        value => format!("{}: {value}: {}", problem.path, problem.message),
     };
-    (!problems.is_empty()).then(|| problems.join("; "))
+    (!problems.is_empty()).then(|| problems.iter().map(told).collect::<Vec<_>>().join("; "))
 }
 
 fn text(status: StatusCode, body: &'static str) -> Response<Full<Bytes>> {
