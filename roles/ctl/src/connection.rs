@@ -39,6 +39,11 @@ impl Flags {
         Ok(Client::connect(&source).await?)
     }
 
+    /// The namespace that was said on the command line.
+    pub(crate) fn said_namespace(&self) -> Option<&str> {
+        self.namespace.as_deref()
+    }
+
     pub(crate) fn namespace<'a>(&'a self, client: &'a Client) -> &'a str {
         self.namespace.as_deref().unwrap_or_else(|| client.default_namespace())
     }

@@ -54,6 +54,22 @@ pub enum Error {
         /// What happened.
         message: String,
     },
+    /// Something was found that is bad enough to fail.
+    #[error("{text}Analyzers found issues when analyzing {place}")]
+    Findings {
+        /// What was found.
+        text: String,
+        /// Where.
+        place: String,
+    },
+    /// A waypoint did not get ready in time.
+    #[error("not every waypoint is programmed after {} s; see the status and logs of its pods\n{told}", waited.as_secs())]
+    NotProgrammed {
+        /// How long it was waited for.
+        waited: std::time::Duration,
+        /// What is known of each.
+        told: String,
+    },
     /// A result cannot be printed.
     #[error("cannot print the result: {0}")]
     Render(#[source] serde_json::Error),

@@ -4,6 +4,7 @@
 //! of a pod), and prints them. What is printed is decided by pure functions over those facts.
 //! Commands and columns are those of `istioctl`, so that scripts and people find what they know.
 
+mod analyze;
 mod connection;
 mod error;
 mod http;
@@ -13,13 +14,16 @@ mod proxy_status;
 mod syncz;
 mod table;
 mod version;
+mod waypoint;
 mod ztunnel_config;
 
 use clap::Subcommand;
 
+pub use analyze::{Args as AnalyzeArgs, ValidateArgs};
 pub use error::Error;
 pub use proxy_status::Args as ProxyStatusArgs;
 pub use version::Args as VersionArgs;
+pub use waypoint::Args as WaypointArgs;
 pub use ztunnel_config::Args as ZtunnelConfigArgs;
 
 /// The commands, to be flattened into a program's own.
@@ -33,6 +37,14 @@ pub enum Command {
     ProxyStatus(ProxyStatusArgs),
     /// Show the versions of this program, the control plane and the proxies
     Version(VersionArgs),
+    /// Look for mistakes in configuration, in a cluster and in files
+    Analyze(AnalyzeArgs),
+    /// Check files without a cluster
+    #[command(alias = "v")]
+    Validate(ValidateArgs),
+    /// Make, show and delete waypoints
+    #[command(alias = "wp")]
+    Waypoint(WaypointArgs),
 }
 
 /// Runs a command and prints its result.
@@ -48,6 +60,9 @@ async fn run(command: Command) -> Result<String, Error> {
         Command::ZtunnelConfig(args) => ztunnel_config::run(args).await,
         Command::ProxyStatus(args) => proxy_status::run(args).await,
         Command::Version(args) => version::run(args).await,
+        Command::Analyze(args) => analyze::run(args).await,
+        Command::Validate(args) => analyze::validate(&args),
+        Command::Waypoint(args) => waypoint::run(args).await,
     }
 }
 
