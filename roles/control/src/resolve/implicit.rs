@@ -24,7 +24,7 @@ pub(super) fn policy(gateway: &Gateway, view: View<'_>) -> Option<Authorization>
     if !view.mesh.auto_allow_waypoint || !is_waypoint {
         return None;
     }
-    let account = gateway.metadata.annotation("gateway.istio.io/service-account").unwrap_or(gateway.name());
+    let account = gateway.metadata.annotation("gateway.istio.io/service-account").unwrap_or_else(|| gateway.name());
     let principal = format!("{}/ns/{}/sa/{account}", view.mesh.trust_domain, gateway.namespace());
     let from_waypoint = Match { principals: vec![StringMatch::Exact(principal.into())], ..Match::default() };
     Some(Authorization {
