@@ -17,7 +17,7 @@ pub use mesh::{Applicable, Change, Endpoint, Mesh};
 pub use policy::{Action, Authorization, Match, PolicyScope, Rule, ServiceAccountMatch, StringMatch};
 pub use reason::{Reason, ResponseFlag};
 pub use service::{
-    HealthPolicy, IpFamilies, LoadBalancing, LoadBalancingMode, LoadBalancingScope, Service, SessionAffinity,
+    AppProtocol, HealthPolicy, IpFamilies, LoadBalancing, LoadBalancingMode, LoadBalancingScope, Service, SessionAffinity,
     Visibility, WeightedWaypoint,
 };
 pub use workload::{
