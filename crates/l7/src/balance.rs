@@ -6,7 +6,7 @@
 
 mod health;
 
-pub use health::{Health, Outcome};
+pub use health::{Busy, Health, Outcome};
 
 use crate::destination::{Destination, TrafficPolicy};
 use model::{Mesh, NamespacedHostname, Str, Workload};
@@ -133,6 +133,11 @@ pub struct Wish<'a> {
 }
 
 impl Set {
+    /// A single endpoint.
+    pub fn of_one(endpoint: Option<Endpoint>) -> Self {
+        Self { endpoints: endpoint.into_iter().collect(), ..Self::default() }
+    }
+
     /// An endpoint; `random` gives a number below its argument. Those that failed too often, or were tried already, come only
     /// when there are no others.
     pub fn choose(&self, wish: &Wish<'_>, mut random: impl FnMut(usize) -> usize) -> Option<&Endpoint> {

@@ -10,12 +10,12 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-pub use hyper::body::Incoming;
+pub(super) use hyper::body::Incoming;
 
 /// What goes wrong with a body.
-pub type BodyError = Box<dyn std::error::Error + Send + Sync>;
+pub(super) type BodyError = Box<dyn std::error::Error + Send + Sync>;
 /// Any body.
-pub type Body = UnsyncBoxBody<Bytes, BodyError>;
+pub type Body = UnsyncBoxBody<Bytes, Box<dyn std::error::Error + Send + Sync>>;
 
 /// The largest body that is held so that it can be sent again.
 const HELD: u64 = 64 << 10;

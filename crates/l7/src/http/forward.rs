@@ -124,8 +124,7 @@ impl<C: Connect> Sending<'_, C> {
         let asked = stream.connection.port;
         let port = backend.map(|backend| backend.port).filter(|port| *port != 0).unwrap_or(asked);
         let Some(key) = service else {
-            let endpoints = stream.connection.workload.clone().into_iter().collect();
-            let set = Arc::new(Set { endpoints, ..Set::default() });
+            let set = Arc::new(Set::of_one(stream.connection.workload.clone()));
             return Ok(Aim { service: None, set, policy: TrafficPolicy::default(), http2: self.speaks_http2(None, false) });
         };
         self.aim_at(key, port, backend)
@@ -192,7 +191,6 @@ impl<C: Connect> Sending<'_, C> {
             let said = Said {
                 endpoint: Some(endpoint.clone()),
                 service: aim.service.clone(),
-                attempts: attempt + 1,
                 ..Said::default()
             };
             let begun = Instant::now();

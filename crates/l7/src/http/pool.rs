@@ -33,7 +33,7 @@ pub trait Connect: Send + Sync + 'static {
 }
 
 /// Whether an endpoint is spoken to in HTTP/2.
-pub type IsHttp2 = bool;
+pub(super) type IsHttp2 = bool;
 
 type Key = (model::Str, SocketAddr);
 type Http1 = http1::SendRequest<Body>;
@@ -60,7 +60,7 @@ pub struct Pool<C> {
 
 /// A connection for one request.
 #[derive(Debug)]
-pub enum Lease {
+pub(super) enum Lease {
     /// HTTP/1, alone.
     Http1(Http1, Return, bool),
     /// HTTP/2, with others.
@@ -69,14 +69,14 @@ pub enum Lease {
 
 /// Gives an HTTP/1 connection back when its response has been read.
 #[derive(Debug)]
-pub struct Return {
+pub(super) struct Return {
     key: Key,
     connections: Arc<Mutex<Connections>>,
 }
 
 /// Why a request has no response.
 #[derive(Debug)]
-pub enum SendError {
+pub(super) enum SendError {
     /// It never left: the connection was dead. The request is given back.
     Unsent(Box<Request<Body>>),
     /// It may have been seen.
@@ -90,7 +90,7 @@ impl<C: Connect> Pool<C> {
     }
 
     /// A connection to an endpoint: a kept one unless `fresh`, else a new one.
-    pub async fn lease(
+    pub(super) async fn lease(
         &self,
         endpoint: &Endpoint,
         http2: IsHttp2,
@@ -153,12 +153,12 @@ impl<C: Connect> Pool<C> {
 
 impl Lease {
     /// Whether it served before: a failure may only mean that the endpoint had closed it.
-    pub fn is_used(&self) -> bool {
+    pub(super) fn is_used(&self) -> bool {
         matches!(self, Self::Http1(_, _, true) | Self::Http2(_, true))
     }
 
     /// Sends a request. The way back of the connection comes with the response.
-    pub async fn send(self, request: Request<Body>) -> Result<(Response<Incoming>, Option<GiveBack>), SendError> {
+    pub(super) async fn send(self, request: Request<Body>) -> Result<(Response<Incoming>, Option<GiveBack>), SendError> {
         match self {
             Self::Http1(mut sender, back, _) => match sender.try_send_request(request).await {
                 Ok(response) => Ok((response, Some(GiveBack { sender: Some(sender), back }))),
@@ -181,7 +181,7 @@ fn unsent(message: Option<Request<Body>>, error: hyper::Error) -> SendError {
 
 /// A used connection; dropped when the response is over.
 #[derive(Debug)]
-pub struct GiveBack {
+pub(super) struct GiveBack {
     sender: Option<Http1>,
     back: Return,
 }

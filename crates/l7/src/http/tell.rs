@@ -23,7 +23,6 @@ use tokio::time::Instant;
 pub(super) struct Said {
     pub(super) endpoint: Option<Endpoint>,
     pub(super) service: Option<(NamespacedHostname, u16)>,
-    pub(super) attempts: u32,
     pub(super) first_byte: Option<Duration>,
 }
 
