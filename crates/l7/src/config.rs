@@ -7,8 +7,8 @@ mod apply;
 mod target;
 
 pub use apply::{Change, Refused};
-pub use target::{Destination as Target, Here};
 pub(crate) use target::key;
+pub use target::{Destination as Target, Here};
 
 use crate::{
     authz::Policy,

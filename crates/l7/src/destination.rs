@@ -1,9 +1,6 @@
 //! How traffic to a service is treated once it is known to go there: balancing, limits, outliers, subsets.
 
-use crate::{
-    config::BadResource,
-    route::rule::duration,
-};
+use crate::{config::BadResource, route::rule::duration};
 use http::HeaderName;
 use model::{NamespacedHostname, Str};
 use proto::l7::{self as wire, traffic_policy::Balancer};
@@ -160,9 +157,11 @@ fn hash_by(wire: &wire::Hash) -> Result<Option<HashBy>, BadResource> {
         None | Some(By::SourceIp(false)) => None,
         Some(By::SourceIp(true)) => Some(HashBy::Source),
         Some(By::Query(name)) => Some(HashBy::Query(name.as_str().into())),
-        Some(By::Cookie(name)) => {
-            Some(HashBy::Cookie(name.as_str().into(), duration(wire.cookie_ttl.as_ref()), wire.cookie_path.as_str().into()))
-        }
+        Some(By::Cookie(name)) => Some(HashBy::Cookie(
+            name.as_str().into(),
+            duration(wire.cookie_ttl.as_ref()),
+            wire.cookie_path.as_str().into(),
+        )),
         Some(By::Header(name)) => {
             let bad = |_| BadResource::new(format!("{name:?} is not the name of a header"));
             Some(HashBy::Header(HeaderName::try_from(name.as_str()).map_err(bad)?))

@@ -6,6 +6,7 @@
 mod body;
 mod forward;
 mod head;
+mod outcome;
 mod pool;
 mod service;
 mod sniff;

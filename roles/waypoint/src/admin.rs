@@ -68,7 +68,9 @@ fn dump(proxy: &Proxy) -> serde_json::Value {
         .dump()
         .into_iter()
         .map(|(identity, state)| (identity.to_string(), format!("{state}").into()))
-        .map(|(name, state): (String, serde_json::Value)| (name, state.as_str().unwrap_or_default().split(':').next().into()))
+        .map(|(name, state): (String, serde_json::Value)| {
+            (name, state.as_str().unwrap_or_default().split(':').next().into())
+        })
         .collect();
     serde_json::json!({
         "gateway": {"namespace": &*proxy.shared.namespace, "name": &*proxy.shared.gateway},

@@ -5,9 +5,7 @@
 
 use hbone::Authority;
 use l7::balance::Endpoint;
-use model::{
-    AppProtocol, GatewayAddress, GatewayDestination, Identity, Mesh, NetworkAddress, Service, Str, Workload,
-};
+use model::{AppProtocol, GatewayAddress, GatewayDestination, Identity, Mesh, NetworkAddress, Service, Str, Workload};
 use std::{net::SocketAddr, sync::Arc};
 
 /// Who this waypoint is.
@@ -160,7 +158,10 @@ mod tests {
     #[case::workload("10.0.0.1:9090", "pod")]
     #[case::no_port("10.96.0.1:81", "the service web.shop.svc.cluster.local has no port 81")]
     #[case::other_waypoint("10.96.0.2:80", "10.96.0.2:80 is not bound to this waypoint")]
-    #[case::unbound_hostname("free.shop.svc.cluster.local:80", "free.shop.svc.cluster.local:80 is not bound to this waypoint")]
+    #[case::unbound_hostname(
+        "free.shop.svc.cluster.local:80",
+        "free.shop.svc.cluster.local:80 is not bound to this waypoint"
+    )]
     #[case::unbound_workload("10.0.0.2:80", "10.0.0.2:80 is not bound to this waypoint")]
     #[case::nobody("10.0.0.9:80", "nothing in the mesh is 10.0.0.9:80")]
     fn tunnels_are_for_what_is_bound_here(#[case] authority: &str, #[case] expected: &str) {

@@ -14,7 +14,7 @@ mod run;
 mod state;
 mod tcp;
 
-pub use config::Config;
+pub use config::{Config, ConfigError};
 pub use run::run;
 
 use runtime::{BoxError, Threads, settings::Settings};

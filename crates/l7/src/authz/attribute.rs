@@ -76,10 +76,9 @@ impl Attribute {
         let peer = request.peer;
         let claims = request.http.and_then(|http| http.claims);
         match self {
-            Self::Principal => peer
-                .map(|peer| peer.to_string().trim_start_matches("spiffe://").to_owned())
-                .into_iter()
-                .collect(),
+            Self::Principal => {
+                peer.map(|peer| peer.to_string().trim_start_matches("spiffe://").to_owned()).into_iter().collect()
+            }
             Self::Namespace => one(peer.map(|peer| &*peer.namespace)),
             Self::ServiceAccount => {
                 peer.map(|peer| format!("{}/{}", peer.namespace, peer.service_account)).into_iter().collect()

@@ -15,7 +15,13 @@ fn strings(list: &[&str]) -> Vec<String> {
 
 fn policy(action: Action, rules: Vec<wire::PolicyRule>) -> Arc<Policy> {
     let action = action.into();
-    Arc::new(Policy::new(&wire::Policy { namespace: "shop".into(), name: "p".into(), action, rules, ..Default::default() }))
+    Arc::new(Policy::new(&wire::Policy {
+        namespace: "shop".into(),
+        name: "p".into(),
+        action,
+        rules,
+        ..Default::default()
+    }))
 }
 
 fn to(operation: wire::Operation) -> wire::PolicyRule {

@@ -3,6 +3,7 @@
 use super::{
     body::{Body, Count, Incoming, Outgoing, full},
     head::{self, Parsed},
+    outcome::{Failed, answer, deserves, no_endpoint, overflow, pause, timed_out},
     pool::{Connect, GiveBack, Lease, SendError},
     service::{Failure, Stream, random},
     tell::Said,
@@ -46,14 +47,6 @@ pub(super) struct Attempted {
     pub(super) back: Option<GiveBack>,
 }
 
-/// Why one attempt has no response.
-enum Failed {
-    Connect(String),
-    /// The connection ended before response headers; `true` if the request cannot have been seen.
-    Reset(String, bool),
-    Timeout,
-}
-
 /// Where a request goes: a service's port, or one workload.
 struct Aim {
     service: Option<(NamespacedHostname, u16)>,
@@ -95,7 +88,11 @@ impl<C: Connect> Sending<'_, C> {
         }
         let retry = match self.plan {
             Some(plan) => plan.rule.retry.clone().unwrap_or_default(),
-            None => Retry { attempts: 2, on: crate::route::rule::RetryOn { reset: true, connect_failure: true, ..Default::default() }, ..Retry::default() },
+            None => Retry {
+                attempts: 2,
+                on: crate::route::rule::RetryOn { reset: true, connect_failure: true, ..Default::default() },
+                ..Retry::default()
+            },
         };
         let mirrors = self.plan.map_or(&[][..], |plan| &plan.rule.filters.mirrors);
         let hold = retry.attempts > 0 || !mirrors.is_empty();
@@ -125,7 +122,12 @@ impl<C: Connect> Sending<'_, C> {
         let port = backend.map(|backend| backend.port).filter(|port| *port != 0).unwrap_or(asked);
         let Some(key) = service else {
             let set = Arc::new(Set::of_one(stream.connection.workload.clone()));
-            return Ok(Aim { service: None, set, policy: TrafficPolicy::default(), http2: self.speaks_http2(None, false) });
+            return Ok(Aim {
+                service: None,
+                set,
+                policy: TrafficPolicy::default(),
+                http2: self.speaks_http2(None, false),
+            });
         };
         self.aim_at(key, port, backend)
     }
@@ -169,7 +171,7 @@ impl<C: Connect> Sending<'_, C> {
         let aim = self.aim().map_err(|reply| (reply, Said::default()))?;
         let limits = &aim.policy.limits;
         let Some(_counted) = Counted::below(&aim.set.load, |load| &load.requests, limits.requests) else {
-            return Err((Reply::text(503, "upstream connect error or disconnect/reset before headers. reset reason: overflow", "UO", "upstream_reset_before_response_started{overflow}"), Said::default()));
+            return Err((overflow(), Said::default()));
         };
         let limit = retry.per_try.or(self.plan.and_then(|plan| plan.rule.attempt_timeout));
         let mut tried: Vec<SocketAddr> = Vec::new();
@@ -188,11 +190,7 @@ impl<C: Connect> Sending<'_, C> {
                 return Err((no_endpoint(), Said { service: aim.service.clone(), ..Said::default() }));
             };
             tried.push(endpoint.address);
-            let said = Said {
-                endpoint: Some(endpoint.clone()),
-                service: aim.service.clone(),
-                ..Said::default()
-            };
+            let said = Said { endpoint: Some(endpoint.clone()), service: aim.service.clone(), ..Said::default() };
             let begun = Instant::now();
             let one = self.attempt(&aim, &endpoint, &parts, &mut body, upgrade, attempt);
             let outcome = match limit {
@@ -247,7 +245,7 @@ impl<C: Connect> Sending<'_, C> {
             let request = self.request(parts, content, http2, upgrade, attempt);
             let request = request.map_err(|error| Failed::Connect(error.to_string()))?;
             let used = lease.is_used();
-            match send(lease, request).await {
+            match lease.send(request).await {
                 Ok(done) => return Ok(done),
                 // The endpoint had closed a kept connection: no failure, only a new connection.
                 Err(SendError::Unsent(request)) => {
@@ -340,7 +338,9 @@ impl<C: Connect> Sending<'_, C> {
         let Some(plan) = self.plan else { return };
         for mirror in &plan.rule.filters.mirrors {
             let hit = mirror.share.is_none_or(|(part, of)| random(of.into()) < part.into());
-            let Some(bytes) = body.held().filter(|_| hit && mirror.backend.invalid.is_none()).cloned() else { continue };
+            let Some(bytes) = body.held().filter(|_| hit && mirror.backend.invalid.is_none()).cloned() else {
+                continue;
+            };
             let port = if mirror.backend.port == 0 { self.stream.connection.port } else { mirror.backend.port };
             let Ok(aim) = self.aim_at(mirror.backend.service.clone(), port, Some(&mirror.backend)) else { continue };
             let wish = Wish { policy: &aim.policy, hash: None, tried: &[], original: None, now: Instant::now() };
@@ -352,7 +352,7 @@ impl<C: Connect> Sending<'_, C> {
             runtime::task::spawn("mirrored request", async move {
                 let copy = async {
                     let lease = pool.lease(&endpoint, aim.http2, false, None).await.ok()?;
-                    let (response, back) = send(lease, request).await.ok()?;
+                    let (response, back) = lease.send(request).await.ok()?;
                     response.into_body().collect().await.ok()?;
                     drop(back);
                     Some(())
@@ -360,88 +360,5 @@ impl<C: Connect> Sending<'_, C> {
                 let _nobody_reads_it = time::timeout(Duration::from_secs(15), copy).await;
             });
         }
-    }
-}
-
-async fn send(
-    lease: Lease,
-    request: Request<Body>,
-) -> Result<(Response<Incoming>, Option<GiveBack>), SendError> {
-    lease.send(request).await
-}
-
-/// Whether an outcome is one that the rule wants tried again.
-fn deserves(outcome: &Result<(Response<Incoming>, Option<GiveBack>), Failed>, retry: &Retry) -> bool {
-    let on = &retry.on;
-    match outcome {
-        Err(Failed::Connect(_)) => on.connect_failure || on.server_error || on.gateway_error,
-        Err(Failed::Reset(_, unseen)) => on.reset || on.server_error || on.gateway_error || (*unseen && on.refused_stream),
-        Err(Failed::Timeout) => on.server_error || on.gateway_error || on.codes.contains(&504),
-        Ok((response, _)) => {
-            let status = response.status().as_u16();
-            let grpc = response.headers().get("grpc-status").and_then(|status| status.to_str().ok()?.parse().ok());
-            on.codes.contains(&status)
-                || on.server_error && status >= 500
-                || on.gateway_error && matches!(status, 502..=504)
-                || on.conflict && status == 409
-                || grpc.is_some_and(|status| on.grpc.contains(&status))
-        }
-    }
-}
-
-/// Doubles with each try, up to ten times the first; each somewhere within.
-fn pause(base: Duration, attempt: u32) -> Duration {
-    let longest = base.saturating_mul(1 << attempt.min(10)).min(base.saturating_mul(10));
-    Duration::from_micros(random(u64::try_from(longest.as_micros()).unwrap_or(u64::MAX)))
-}
-
-fn no_endpoint() -> Reply {
-    Reply::text(503, "no healthy upstream", "UH", "no_healthy_upstream")
-}
-
-fn timed_out() -> Reply {
-    Reply::text(504, "upstream request timeout", "UT", "response_timeout")
-}
-
-fn answer(failed: Failed) -> Reply {
-    match failed {
-        Failed::Timeout => timed_out(),
-        Failed::Connect(why) => {
-            tracing::debug!("no connection to the endpoint: {why}");
-            Reply::text(
-                503,
-                "upstream connect error or disconnect/reset before headers. reset reason: remote connection failure",
-                "UF",
-                "upstream_reset_before_response_started{remote_connection_failure}",
-            )
-        }
-        Failed::Reset(why, _) => {
-            tracing::debug!("the endpoint ended the connection: {why}");
-            Reply::text(
-                503,
-                "upstream connect error or disconnect/reset before headers. reset reason: connection termination",
-                "UC",
-                "upstream_reset_before_response_started{connection_termination}",
-            )
-        }
-    }
-}
-
-/// gRPC clients read a status of their own, in what is a good HTTP response.
-pub(super) fn grpc_reply(response: &mut Response<Body>, status: u16, text: &Bytes) {
-    let code: u32 = match status {
-        400 => 13,
-        401 => 16,
-        403 => 7,
-        404 => 12,
-        429 | 502..=504 => 14,
-        _ => 2,
-    };
-    *response.status_mut() = StatusCode::OK;
-    let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
-    headers.insert("grpc-status", code.into());
-    if let Ok(message) = HeaderValue::from_bytes(text) {
-        headers.insert("grpc-message", message);
     }
 }

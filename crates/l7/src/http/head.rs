@@ -60,7 +60,8 @@ fn authority<B>(request: &Request<B>) -> Result<String, BadHead> {
         (None, None) if request.version() == Version::HTTP_10 => "",
         (None, None) => return Err(BadHead::Host),
     };
-    let legal = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b':' | b'[' | b']' | b'*');
+    let legal =
+        |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b':' | b'[' | b']' | b'*');
     if text.len() > 255 || !text.bytes().all(legal) {
         return Err(BadHead::Host);
     }

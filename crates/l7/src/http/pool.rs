@@ -158,7 +158,10 @@ impl Lease {
     }
 
     /// Sends a request. The way back of the connection comes with the response.
-    pub(super) async fn send(self, request: Request<Body>) -> Result<(Response<Incoming>, Option<GiveBack>), SendError> {
+    pub(super) async fn send(
+        self,
+        request: Request<Body>,
+    ) -> Result<(Response<Incoming>, Option<GiveBack>), SendError> {
         match self {
             Self::Http1(mut sender, back, _) => match sender.try_send_request(request).await {
                 Ok(response) => Ok((response, Some(GiveBack { sender: Some(sender), back }))),

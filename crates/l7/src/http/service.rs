@@ -3,8 +3,9 @@
 use super::{
     Connection, Shared,
     body::{Body, BodyError, Count, Incoming, full},
-    forward::{self, Attempted, Sending},
+    forward::{Attempted, Sending},
     head::{self, Parsed},
+    outcome,
     pool::{Connect, Pool},
     sniff::Spoken,
     tell::{Said, Tell},
@@ -21,7 +22,10 @@ use crate::{
 };
 use bytes::Bytes;
 use http::{HeaderValue, Request, Response, StatusCode, header};
-use hyper::{server::conn::{http1, http2}, service::service_fn};
+use hyper::{
+    server::conn::{http1, http2},
+    service::service_fn,
+};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use model::{NamespacedHostname, Str};
 use parking_lot::Mutex;
@@ -246,7 +250,7 @@ impl<C: Connect> Stream<C> {
         tell.flag(reply.flags);
         tell.details(reply.details);
         if tell.is_grpc() && reply.status != 200 {
-            forward::grpc_reply(&mut response, reply.status, &reply.body);
+            outcome::grpc_reply(&mut response, reply.status, &reply.body);
         } else {
             *response.body_mut() = full(reply.body);
         }

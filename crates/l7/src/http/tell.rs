@@ -169,7 +169,8 @@ impl Tell {
         let endpoint = self.said.endpoint.as_ref();
         let host = endpoint.map_or("-".to_owned(), |one| format!("envoy://connect_originate/{}", one.address));
         let cluster = self.said.service.as_ref();
-        let cluster = cluster.map_or("-".to_owned(), |(key, port)| format!("inbound-vip|{port}|http|{};", key.hostname));
+        let cluster =
+            cluster.map_or("-".to_owned(), |(key, port)| format!("inbound-vip|{port}|http|{};", key.hostname));
         let service_time = self.said.first_byte.map_or("-".to_owned(), |time| time.as_millis().to_string());
         let local = self.connection.address.map_or("-".to_owned(), |address| address.to_string());
         text_line(&[

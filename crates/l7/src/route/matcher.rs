@@ -58,7 +58,8 @@ impl Matcher {
         let name = |text: &str| {
             HeaderName::try_from(text).map_err(|_| BadResource::new(format!("{text:?} is not the name of a header")))
         };
-        let value = |named: &wire::NamedMatch| TextMatch::new(named.value.as_ref().unwrap_or(&wire::StringMatch::default()));
+        let value =
+            |named: &wire::NamedMatch| TextMatch::new(named.value.as_ref().unwrap_or(&wire::StringMatch::default()));
         let text = |text: &Option<wire::StringMatch>| text.as_ref().map(TextMatch::new).transpose();
         let mut headers: Vec<(HeaderName, TextMatch, bool)> = Vec::new();
         for header in &wire.headers {
@@ -105,9 +106,10 @@ impl Matcher {
             && told(&self.scheme, head.scheme)
             && self.port.is_none_or(|port| port == head.port)
             && self.source_namespace.as_deref().is_none_or(|wanted| head.source_namespace == Some(wanted))
-            && self.headers.iter().all(|(name, text, invert)| {
-                header(head, name).is_some_and(|value| text.matches(&value)) != *invert
-            })
+            && self
+                .headers
+                .iter()
+                .all(|(name, text, invert)| header(head, name).is_some_and(|value| text.matches(&value)) != *invert)
             && self.queries.iter().all(|(name, text, invert)| {
                 query(head.query.unwrap_or_default(), name).is_some_and(|value| text.matches(value)) != *invert
             })

@@ -23,9 +23,8 @@ use std::{
 const MAX_SERIES: usize = 5_000;
 
 /// Milliseconds and bytes alike, as Envoy has them.
-const BOUNDS: [f64; 19] = [
-    0.5, 1.0, 5.0, 10.0, 25.0, 50.0, 100.0, 250.0, 500.0, 1e3, 2.5e3, 5e3, 1e4, 3e4, 6e4, 3e5, 6e5, 1.8e6, 3.6e6,
-];
+const BOUNDS: [f64; 19] =
+    [0.5, 1.0, 5.0, 10.0, 25.0, 50.0, 100.0, 250.0, 500.0, 1e3, 2.5e3, 5e3, 1e4, 3e4, 6e4, 3e5, 6e5, 1.8e6, 3.6e6];
 
 /// One label set.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -131,7 +130,7 @@ impl EncodeLabelSet for Labels {
 
 impl EncodeMetric for &Histogram {
     fn encode(&self, mut encoder: MetricEncoder<'_>) -> fmt::Result {
-        let bounds = BOUNDS.iter().copied().chain([f64::MAX]);
+        let bounds = BOUNDS.iter().copied().chain([f64::INFINITY]);
         let buckets: Vec<(f64, u64)> = bounds.zip(self.buckets.iter().map(|bucket| bucket.load(Relaxed))).collect();
         let count = buckets.iter().map(|(_, count)| count).sum();
         encoder.encode_histogram::<Labels>(self.sum.load(Relaxed) as f64 / 1e3, count, &buckets, None)
@@ -193,7 +192,8 @@ mod tests {
         }
         let bucket = |family: &str, bound: &str| {
             let wanted = format!("le=\"{bound}\"");
-            let found = text.lines().find(|line| line.starts_with(&format!("{family}_bucket")) && line.contains(&wanted));
+            let found =
+                text.lines().find(|line| line.starts_with(&format!("{family}_bucket")) && line.contains(&wanted));
             found.unwrap().rsplit(' ').next().unwrap().to_owned()
         };
         assert_eq!(bucket("istio_request_duration_milliseconds", "1.0"), "0");

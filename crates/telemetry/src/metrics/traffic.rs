@@ -334,7 +334,9 @@ impl Collector for Traffic {
         }
         let mut family = |name, help, flags: &[ResponseFlag], value: fn(&Series, ResponseFlag) -> Option<u64>| {
             let lines = series.iter().flat_map(|series| {
-                flags.iter().filter_map(move |flag| Some((Flagged(&series.labels, *flag, self.reporter), value(series, *flag)?)))
+                flags.iter().filter_map(move |flag| {
+                    Some((Flagged(&series.labels, *flag, self.reporter), value(series, *flag)?))
+                })
             });
             let mut lines = lines.peekable();
             if lines.peek().is_none() {

@@ -2,10 +2,10 @@
 
 use super::{Address, ConversionError, DURATION_TYPE_URL, SESSION_AFFINITY_EXTENSION, ip};
 use model::{
-    AppProtocol, ApplicationTunnel, ApplicationTunnelProtocol, Cidr, GatewayAddress, GatewayDestination, Health, HealthPolicy,
-    IpFamilies, LoadBalancing, LoadBalancingMode, LoadBalancingScope, Locality, NamespacedHostname, NetworkAddress,
-    NetworkMode, PortMap, Service, SessionAffinity, Str, TunnelProtocol, Visibility, WeightedWaypoint, Workload,
-    WorkloadType, well_known,
+    AppProtocol, ApplicationTunnel, ApplicationTunnelProtocol, Cidr, GatewayAddress, GatewayDestination, Health,
+    HealthPolicy, IpFamilies, LoadBalancing, LoadBalancingMode, LoadBalancingScope, Locality, NamespacedHostname,
+    NetworkAddress, NetworkMode, PortMap, Service, SessionAffinity, Str, TunnelProtocol, Visibility, WeightedWaypoint,
+    Workload, WorkloadType, well_known,
 };
 use prost::Message;
 use proto::workload as wire;

@@ -4,9 +4,9 @@
 
 use super::{Address, DURATION_TYPE_URL, SESSION_AFFINITY_EXTENSION, ip_bytes};
 use model::{
-    AppProtocol, ApplicationTunnelProtocol, GatewayAddress, GatewayDestination, Health, HealthPolicy, IpFamilies, LoadBalancing,
-    LoadBalancingMode, LoadBalancingScope, Locality, NetworkMode, Service, SessionAffinity, TunnelProtocol, Visibility,
-    Workload, WorkloadType, well_known,
+    AppProtocol, ApplicationTunnelProtocol, GatewayAddress, GatewayDestination, Health, HealthPolicy, IpFamilies,
+    LoadBalancing, LoadBalancingMode, LoadBalancingScope, Locality, NetworkMode, Service, SessionAffinity,
+    TunnelProtocol, Visibility, Workload, WorkloadType, well_known,
 };
 use prost::Message;
 use proto::workload as wire;

@@ -2,8 +2,9 @@
 
 use super::*;
 use model::{
-    Action, AppProtocol, Authorization, GatewayAddress, GatewayDestination, LoadBalancing, LoadBalancingMode, LoadBalancingScope,
-    Match, NamespacedHostname, NetworkAddress, PolicyScope, PortMap, Rule, SessionAffinity, StringMatch,
+    Action, AppProtocol, Authorization, GatewayAddress, GatewayDestination, LoadBalancing, LoadBalancingMode,
+    LoadBalancingScope, Match, NamespacedHostname, NetworkAddress, PolicyScope, PortMap, Rule, SessionAffinity,
+    StringMatch,
 };
 use prost::Message;
 use proto::{security, workload as wire};
