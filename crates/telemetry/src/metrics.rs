@@ -7,8 +7,8 @@ pub mod agent;
 pub mod control;
 pub mod process;
 pub mod proxy;
-pub mod threads;
 pub mod requests;
+pub mod threads;
 pub mod traffic;
 
 mod counted;

@@ -86,13 +86,14 @@ async fn tcp(destination: SocketAddr) -> Result<TcpStream, OpenError> {
 
 impl hbone::Connect for Secure {
     type Io = TlsStream<TcpStream>;
+    type Peer = ();
 
-    async fn connect(&self, key: &Key) -> Result<Self::Io, OpenError> {
+    async fn connect(&self, key: &Key) -> Result<(Self::Io, ()), OpenError> {
         let stream = tcp(key.destination).await?;
         let certificate = self.0.certificate().await.map_err(OpenError::Identity)?;
         let handshake = certificate.connector(&key.expected).connect(tls::nameless(), stream);
         match time::timeout(HANDSHAKE_TIMEOUT, handshake).await {
-            Ok(Ok(stream)) => Ok(stream.into()),
+            Ok(Ok(stream)) => Ok((stream.into(), ())),
             Ok(Err(error)) => Err(OpenError::Tls(error.to_string())),
             Err(_) => Err(OpenError::Tls(format!("no handshake within {HANDSHAKE_TIMEOUT:?}"))),
         }

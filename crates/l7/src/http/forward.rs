@@ -4,7 +4,7 @@ use super::{
     body::{Body, Count, Incoming, Outgoing, full},
     head::{self, Parsed},
     outcome::{Failed, answer, deserves, no_endpoint, overflow, pause, timed_out},
-    pool::{Connect, GiveBack, Lease, SendError},
+    pool::{Connect, GiveBack, SendError},
     service::{Failure, Stream, random},
     tell::Said,
     upgrade,
@@ -18,7 +18,6 @@ use crate::{
         rule::{Backend, Retry},
     },
 };
-use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
 use http_body_util::BodyExt;
 use model::{AppProtocol, NamespacedHostname};

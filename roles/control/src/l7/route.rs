@@ -42,6 +42,8 @@ pub(super) struct Refs<'a> {
     pub(super) world: &'a World,
     pub(super) kind: &'static str,
     pub(super) namespace: &'a str,
+    /// What the route attaches to: to send back there needs nobody's leave.
+    pub(super) parents: &'a [ParentReference],
     /// The first that leads nowhere.
     pub(super) broken: Option<(&'static str, String)>,
 }
@@ -76,7 +78,10 @@ impl Refs<'_> {
             let what = format!("{}/{}", backend.group, backend.kind);
             return Err(("InvalidKind", format!("backend {name} is of the kind {what}, which is none to send to")));
         }
-        if !self.world.permits(self.kind, self.namespace, namespace, name) {
+        let is_parent = |parent: &ParentReference| {
+            parent.kind == "Service" && parent.name == *name && parent.namespace == namespace
+        };
+        if !self.parents.iter().any(is_parent) && !self.world.permits(self.kind, self.namespace, namespace, name) {
             let missing =
                 format!("backend {namespace}/{name} is in another namespace, and no ReferenceGrant there permits it");
             return Err(("RefNotPermitted", missing));
@@ -159,7 +164,7 @@ fn resolve(
     world: &World,
     rules: impl FnOnce(&mut Refs<'_>) -> Result<Vec<wire::Rule>, String>,
 ) -> Resolved {
-    let mut refs = Refs { world, kind: name, namespace: &metadata.namespace, broken: None };
+    let mut refs = Refs { world, kind: name, namespace: &metadata.namespace, parents: &spec.parent_refs, broken: None };
     let rules = rules(&mut refs);
     let resolved = match refs.broken {
         Some((reason, message)) => (false, reason, message),
