@@ -117,3 +117,6 @@ fn resolve(path: &str, merge: bool) -> String {
     }
     text
 }
+
+#[cfg(test)]
+mod tests;

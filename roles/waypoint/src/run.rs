@@ -16,19 +16,22 @@ use identity::{
     grpc::{self, Channel, ChannelOptions, RootSource, TokenSource},
 };
 use l7::http::{Pool, Shared};
-use linux::{
-    netns::NetNs,
-    socket::{self, ListenOptions},
-};
 use runtime::{BoxError, Shutdown, clock::Clock, drain::Drain, ready::Ready, task, workers::Workers};
-use std::{net::Ipv6Addr, sync::Arc, time::Duration};
+use std::{
+    io,
+    net::{Ipv4Addr, Ipv6Addr},
+    sync::Arc,
+    time::Duration,
+};
 use telemetry::metrics::{Registry, requests::Requests, traffic::Traffic};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 
 /// Life to ask for.
 const CERTIFICATE_LIFE: Duration = Duration::from_secs(24 * 3600);
 /// Further tries of all requests together.
 const RETRIES: usize = 1024;
+/// Connections that may wait to be accepted.
+const BACKLOG: u32 = 1024;
 /// How often unused connections are let go of.
 const SWEEP: Duration = Duration::from_secs(30);
 
@@ -68,12 +71,9 @@ pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), BoxError> {
         }
         drop(certificate);
     });
-    let own = NetNs::current()?;
-    let options = ListenOptions { reuse_port: true, ..ListenOptions::default() };
     for index in 0..workers.count() {
-        let listener = socket::listen_tcp(&own, (Ipv6Addr::UNSPECIFIED, proxy.config.hbone_port).into(), &options)?;
         let _on_worker = workers.handle(index).enter();
-        let listener = TcpListener::from_std(listener)?;
+        let listener = listen(proxy.config.hbone_port)?;
         let pool = Arc::new(Pool::new(Dialer::new(proxy.clone())));
         task::spawn("unused connections", sweep(Arc::downgrade(&pool)));
         let dialer = Dialer::new(proxy.clone());
@@ -86,6 +86,20 @@ pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), BoxError> {
     tracing::info!("draining");
     drain.finish(proxy.config.drain).await;
     Ok(())
+}
+
+/// Listens on every address, next to the other threads.
+fn listen(port: u16) -> io::Result<TcpListener> {
+    let bound = |socket: io::Result<TcpSocket>, address: std::net::IpAddr| {
+        let socket = socket?;
+        socket.set_reuseaddr(true)?;
+        socket.set_reuseport(true)?;
+        socket.bind((address, port).into())?;
+        socket.listen(BACKLOG)
+    };
+    bound(TcpSocket::new_v6(), Ipv6Addr::UNSPECIFIED.into())
+        .or_else(|_| bound(TcpSocket::new_v4(), Ipv4Addr::UNSPECIFIED.into()))
+        .map_err(|error| io::Error::new(error.kind(), format!("listening on port {port}: {error}")))
 }
 
 fn channel(config: &Config, address: &str) -> Result<Channel, BoxError> {
