@@ -16,7 +16,7 @@ pub use reference::{VARIABLES, page};
 use inpod::{Capture, SocketConfig};
 use mesh_config::ProxyConfig;
 use model::{Str, well_known};
-use sections::{mode, sockets, termination_deadline, tunnels, worker_threads};
+use sections::{mode, quotas, sockets, termination_deadline, tunnels, worker_threads};
 use std::{collections::BTreeMap, net::IpAddr, path::PathBuf, time::Duration};
 
 /// Everything that was decided before the first socket was opened.
@@ -60,6 +60,8 @@ pub struct Config {
     pub dns: DnsConfig,
     /// Tunnels.
     pub tunnels: TunnelConfig,
+    /// What one pod may hold.
+    pub quotas: QuotaConfig,
     /// Sockets.
     pub sockets: SocketConfig,
     /// Path of the node agent's socket.
@@ -168,6 +170,19 @@ pub struct DnsConfig {
     pub ipv6: bool,
 }
 
+/// What one pod may hold at a time of the proxy that all pods share.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct QuotaConfig {
+    /// Captured connections.
+    pub connections: usize,
+    /// TLS handshakes with its peers.
+    pub handshakes: usize,
+    /// Tunnels that its peers have opened.
+    pub streams: usize,
+    /// Bytes that its peers may have in flight, over all their tunnel connections.
+    pub buffered_bytes: usize,
+}
+
 /// Tunnels: windows, pool.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TunnelConfig {
@@ -250,6 +265,7 @@ impl Config {
             local_xds: local_xds(environment)?,
             dns,
             tunnels: tunnels(environment)?,
+            quotas: quotas(environment)?,
             sockets: sockets(environment, &mode)?,
             mode,
             inpod_uds: text_or(environment, "INPOD_UDS", "/var/run/ztunnel/ztunnel.sock").into(),

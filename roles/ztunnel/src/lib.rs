@@ -21,6 +21,7 @@ mod own;
 mod pod;
 mod policy;
 mod proxy;
+mod quota;
 mod route;
 mod run;
 mod socks;

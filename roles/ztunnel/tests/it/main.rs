@@ -3,6 +3,7 @@
 
 mod control;
 mod crl;
+mod hostile;
 mod lab;
 mod modes;
 mod names;
