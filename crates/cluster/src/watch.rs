@@ -28,18 +28,14 @@ impl Client {
     ///
     /// A kind that the server does not have (yet) is waited for quietly; every other failure is logged, and tried again forever.
     pub fn watch<T: Resource>(&self, scope: Scope) -> Store<T> {
-        self.watch_trimmed(scope, |_| {})
-    }
-
-    /// Like [`Self::watch`], of objects that are too many to be kept whole: `trim` takes away what nobody reads.
-    pub fn watch_trimmed<T: Resource>(&self, scope: Scope, trim: fn(&mut T)) -> Store<T> {
         let shared = Arc::new(Shared::new());
-        let task = runtime::task::spawn("watch", follow(self.clone(), scope, shared.clone(), trim));
+        let task = runtime::task::spawn("watch", follow(self.clone(), scope, shared.clone()));
         Store::new(shared, task.abort_handle())
     }
 }
 
-async fn follow<T: Resource>(client: Client, scope: Scope, shared: Arc<Shared<T>>, trim: fn(&mut T)) {
+async fn follow<T: Resource>(client: Client, scope: Scope, shared: Arc<Shared<T>>) {
+    let trim = client.trim::<T>();
     let api = match &scope.namespace {
         Some(namespace) if T::NAMESPACED => kube::Api::<Loose<T>>::namespaced_with(client.kube, namespace, &()),
         _ => kube::Api::<Loose<T>>::all(client.kube),

@@ -55,7 +55,7 @@ impl Sources {
 
     /// The result is told once everything there is has been handed to `edits`.
     fn forward<T: Kind>(&self) -> oneshot::Receiver<()> {
-        let mut changes = self.client.watch_trimmed(Scope::all(), T::trim).changes();
+        let mut changes = self.client.watch::<T>(Scope::all()).changes();
         let (edits, metrics) = (self.edits.clone(), self.metrics.clone());
         let (done, synced) = oneshot::channel();
         let mut done = Some(done);
