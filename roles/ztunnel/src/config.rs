@@ -12,6 +12,7 @@ mod threads;
 
 pub use environment::{ConfigError, Environment};
 pub use reference::{VARIABLES, page};
+pub use sections::QuotaConfig;
 
 use inpod::{Capture, SocketConfig};
 use mesh_config::ProxyConfig;
@@ -168,19 +169,6 @@ pub struct DnsConfig {
     pub preferred_namespace: Option<Str>,
     /// AAAA records are answered.
     pub ipv6: bool,
-}
-
-/// What one pod may hold at a time of the proxy that all pods share.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct QuotaConfig {
-    /// Captured connections.
-    pub connections: usize,
-    /// TLS handshakes with its peers.
-    pub handshakes: usize,
-    /// Tunnels that its peers have opened.
-    pub streams: usize,
-    /// Bytes that its peers may have in flight, over all their tunnel connections.
-    pub buffered_bytes: usize,
 }
 
 /// Tunnels: windows, pool.

@@ -1,9 +1,22 @@
 //! Groups of variables that belong together: tunnels, sockets, threads, the time to drain.
 
-use super::{ConfigError, Environment, Mode, OwnWorkload, ProxyConfig, QuotaConfig, TunnelConfig, conflict, threads};
+use super::{ConfigError, Environment, Mode, OwnWorkload, ProxyConfig, TunnelConfig, conflict, threads};
 use inpod::SocketConfig;
 use model::well_known;
 use std::time::Duration;
+
+/// What one pod may hold at a time of the proxy that all pods share.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct QuotaConfig {
+    /// Captured connections.
+    pub connections: usize,
+    /// TLS handshakes with its peers.
+    pub handshakes: usize,
+    /// Tunnels that its peers have opened.
+    pub streams: usize,
+    /// Bytes that its peers may have in flight, over all their tunnel connections.
+    pub buffered_bytes: usize,
+}
 
 pub(super) fn tunnels(environment: &Environment) -> Result<TunnelConfig, ConfigError> {
     let config = TunnelConfig {
