@@ -8,6 +8,7 @@ mod canary;
 mod demo;
 mod traces;
 mod waypoint;
+mod waypoint_routes;
 
 /// The program under test.
 const AMBIT: &str = env!("CARGO_BIN_EXE_ambit");

@@ -8,7 +8,7 @@ use crate::{
     index::{self, Outputs},
     l7,
     leader::{Standing, Work},
-    resolve::Resolver,
+    resolve::{Kind, Resolver},
     roots,
     serve::{self, Authenticator, Certificates, Pages, Rules, Services, Serving, XdsGate},
     source::Sources,
@@ -56,7 +56,8 @@ pub async fn run(args: Args, shutdown: Shutdown) -> Result<(), BoxError> {
         Some(path) => Source::Kubeconfig { path: Some(path.clone()), context: None },
         None => Source::Infer,
     };
-    let client = Client::connect(&source).await?;
+    let client = Client::connect(&source).await?.trimming(<Pod as Kind>::trim);
+    let client = client.trimming(<Service as Kind>::trim).trimming(<EndpointSlice as Kind>::trim);
     let ready = Ready::new();
     let (publish, snapshots) = watch::channel(None);
     let clients = Clients::default();

@@ -11,7 +11,7 @@ use crate::{
     flow::{self, Abort, Beginning, Session},
     listener::local_address,
     pod::{self, Shard},
-    policy, telling,
+    policy, quota, telling,
 };
 use authz::Verdict;
 use hbone::{Authority, Baggage, Incoming, ServerOptions};
@@ -51,14 +51,23 @@ struct Admissible {
 /// Handles one connection to the HBONE port.
 pub(crate) async fn handle(shard: Arc<Shard>, client: TcpStream, source: SocketAddr) {
     let local = local_address(&client);
-    let (tls, peer, chain) = match secure(&shard, client).await {
+    let pod = &shard.pod;
+    let secured = match pod.quotas.handshake(source.ip()) {
+        Ok(_going_on) => secure(&shard, client).await,
+        Err(limit) => return quota::refuse_connection(pod, limit, Direction::Inbound, &client, source),
+    };
+    let (tls, peer, chain) = match secured {
         Ok(secured) => secured,
         Err((workload, reason)) => {
             let traffic = &shard.pod.proxy.metrics.traffic;
             return flow::fail_early(traffic, Direction::Inbound, source, local, workload.as_deref(), reason);
         }
     };
-    let options = ServerOptions { windows: pod::windows(&shard.pod.proxy.config), ..ServerOptions::default() };
+    let (windows, _buffers) = match pod.quotas.windows(pod::windows(&pod.proxy.config)) {
+        Ok(granted) => granted,
+        Err(limit) => return quota::refuse(pod, limit, Direction::Inbound, source, local),
+    };
+    let options = ServerOptions { windows, ..ServerOptions::default() };
     let drain = shard.pod.drain.clone();
     let connection = Arc::new(Connection { shard, source, local, peer, chain });
     let requests = connection.clone();
@@ -93,8 +102,6 @@ async fn secure(shard: &Shard, client: TcpStream) -> Result<Secured, (Option<Arc
     let identity = identity_of(&workload, &shard.pod.info);
     let handshake = async {
         let certificate = certificate(&proxy.certificates, &identity).await.map_err(Reason::IdentityFailed)?;
-        // The semaphore is never closed.
-        let _room = shard.handshakes.acquire().await.map_err(|_| Reason::Drained)?;
         let accepted = time::timeout(HANDSHAKE_TIMEOUT, certificate.acceptor().accept(client)).await;
         let stream = match accepted {
             Ok(Ok(stream)) => stream,
@@ -117,6 +124,13 @@ async fn secure(shard: &Shard, client: TcpStream) -> Result<Secured, (Option<Arc
 async fn request(connection: Arc<Connection>, incoming: Incoming) {
     let since = Instant::now();
     let shard = &connection.shard;
+    let _place = match shard.pod.quotas.stream() {
+        Ok(place) => place,
+        Err(limit) => {
+            quota::refuse(&shard.pod, limit, Direction::Inbound, connection.source, connection.local);
+            return incoming.reject(StatusCode::SERVICE_UNAVAILABLE);
+        }
+    };
     let admissible = match admissible(&connection, &incoming).await {
         Ok(admissible) => admissible,
         Err((workload, Refusal { status, reason })) => {
