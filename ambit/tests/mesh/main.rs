@@ -6,8 +6,8 @@ mod bad_days;
 mod bad_input;
 mod canary;
 mod demo;
+mod deployed;
 mod traces;
-mod waypoint;
 
 /// The program under test.
 const AMBIT: &str = env!("CARGO_BIN_EXE_ambit");
