@@ -6,9 +6,9 @@ mod bad_days;
 mod bad_input;
 mod canary;
 mod demo;
+mod deployed;
 mod traces;
 mod waypoint;
-mod waypoint_routes;
 
 /// The program under test.
 const AMBIT: &str = env!("CARGO_BIN_EXE_ambit");
