@@ -66,6 +66,7 @@ fn mesh_waypoint_routes_and_judges() {
         // Bound, and nobody wrote a route: requests pass as they are.
         status(&world, "/open", "200").await?;
         until("the waypoint to have seen a request", async || {
+            world.request("shop", "client", "http://server.shop:8080/open").await?;
             let logs = logs(&world).await?;
             if logs.contains("\"GET /open HTTP/1.1\" 200") { Ok(()) } else { bail!("no such line in {logs}") }
         })
@@ -78,12 +79,15 @@ fn mesh_waypoint_routes_and_judges() {
         status(&world, "/elsewhere", "404").await?;
         // The same path by another spelling is the same path.
         status(&world, "/open/../secret", "403").await?;
-        let route: api::HTTPRoute = world.client.get("shop", "server").await?;
-        let parent = route.status.parents.first();
-        let said = |name: &str| parent.and_then(|parent| parent.conditions.iter().find(|one| one.type_ == name));
-        ensure!(said("Accepted").is_some_and(|one| one.status == "True"), "{:?}", route.status);
-        ensure!(said("ResolvedRefs").is_some_and(|one| one.reason == "BackendNotFound"), "{:?}", route.status);
-        Ok(())
+        until("the route's status", async || {
+            let route: api::HTTPRoute = world.client.get("shop", "server").await?;
+            let parent = route.status.parents.first();
+            let said = |name: &str| parent.and_then(|parent| parent.conditions.iter().find(|one| one.type_ == name));
+            ensure!(said("Accepted").is_some_and(|one| one.status == "True"), "{:?}", route.status);
+            ensure!(said("ResolvedRefs").is_some_and(|one| one.reason == "BackendNotFound"), "{:?}", route.status);
+            Ok(())
+        })
+        .await
     });
 }
 

@@ -26,7 +26,6 @@ pub async fn write(
 ) {
     let mut due: BTreeMap<Subject, Vec<ParentStatus>> = BTreeMap::new();
     loop {
-        let leads = leader.as_ref().is_some_and(Leader::leads);
         tokio::select! {
             heard = spoken.recv() => match heard {
                 Some((subject, parents)) => drop(due.insert(subject, parents)),
@@ -37,7 +36,7 @@ pub async fn write(
         while let Ok((subject, parents)) = spoken.try_recv() {
             due.insert(subject, parents);
         }
-        if !leads {
+        if !leader.as_ref().is_some_and(Leader::leads) {
             continue;
         }
         for (subject, parents) in std::mem::take(&mut due) {
