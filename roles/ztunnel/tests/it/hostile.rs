@@ -1,7 +1,7 @@
 //! Peers that mean harm, against live proxies: what they break is their own connection, and their neighbours see no error.
 
 use crate::{SERVER, World, greeting, lab, lab::Node, mesh};
-use identity::{CertificateSource, IssuerSource, WorkloadCertificate, tls::ClientStream};
+use identity::{IssuerSource, WorkloadCertificate, tls::ClientStream};
 use model::Identity;
 use std::{
     io::{self, Read, Write},
