@@ -142,6 +142,11 @@ impl WorkloadCertificate {
         self.leaf().validity
     }
 
+    /// Whether it holds now.
+    pub fn is_valid(&self) -> bool {
+        self.validity().holds(self.clock.now())
+    }
+
     /// Our own chain, leaf first.
     pub fn chain(&self) -> &[CertificateInfo] {
         &self.chain
@@ -194,6 +199,7 @@ impl WorkloadCertificate {
         config.alpn_protocols = vec![H2.to_vec()];
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.send_tls13_tickets = 0;
+        config.enable_secret_extraction = true;
         config
     }
 
@@ -208,6 +214,7 @@ impl WorkloadCertificate {
         config.alpn_protocols = vec![H2.to_vec()];
         config.enable_sni = false;
         config.resumption = Resumption::disabled();
+        config.enable_secret_extraction = true;
         config
     }
 

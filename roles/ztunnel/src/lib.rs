@@ -14,6 +14,7 @@ mod dns;
 mod flow;
 mod inbound;
 mod listener;
+mod neighbours;
 mod node;
 mod observe;
 mod outbound;
