@@ -4,6 +4,7 @@
 mod control;
 mod crl;
 mod lab;
+mod local;
 mod modes;
 mod names;
 mod trust;
