@@ -3,6 +3,7 @@
 //! Every rule returns its findings; all of them are told at once. Rules about crates read their tables from ARCHITECTURE.md, so
 //! that the page and the check cannot drift apart.
 
+mod contract;
 mod docs;
 mod files;
 mod source;
@@ -45,6 +46,7 @@ pub(crate) fn run(root: &Path, cargo: &Cargo) -> Result<()> {
     findings.extend(unused::check(root, &metadata)?);
     findings.extend(files::check(root)?);
     findings.extend(docs::check(root)?);
+    findings.extend(contract::check(root)?);
     for finding in &findings {
         println!("{finding}");
     }

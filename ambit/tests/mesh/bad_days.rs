@@ -24,7 +24,7 @@ fn mesh_serves_again_after_its_proxies_crashed() {
     run(async {
         let world = shop().await?;
         let canary = Canary::watch(&world, "n2", "canary-proxy")?;
-        ensure!(world.crash("proxy ztunnel")? == 2, "two node proxies run");
+        ensure!(world.crash("proxy ztunnel")? == 4, "two node proxies run, each under its supervisor");
         let begun = Instant::now();
         world.answered("shop", "client", &format!("{SERVER}/canary-proxy"), true).await?;
         let took = begun.elapsed();

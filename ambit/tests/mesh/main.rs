@@ -7,6 +7,7 @@ mod bad_input;
 mod canary;
 mod demo;
 mod traces;
+mod waypoint;
 
 /// The program under test.
 const AMBIT: &str = env!("CARGO_BIN_EXE_ambit");

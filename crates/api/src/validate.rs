@@ -7,6 +7,7 @@ mod authorization_policy;
 mod entry;
 mod gateway;
 mod peer_authentication;
+pub mod rules;
 
 use std::fmt;
 

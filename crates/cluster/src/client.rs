@@ -1,6 +1,9 @@
 //! A connection to an API server: where it is, who we are, and one request and its answer.
 
+use std::any::{Any, TypeId};
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use api::Resource;
@@ -39,6 +42,8 @@ pub enum Source {
 #[derive(Clone)]
 pub struct Client {
     pub(crate) kube: kube::Client,
+    /// How watched objects are trimmed, by their type: a `fn(&mut T)` each.
+    trims: Arc<HashMap<TypeId, Arc<dyn Any + Send + Sync>>>,
 }
 
 impl std::fmt::Debug for Client {
@@ -53,7 +58,21 @@ impl Client {
         let config = configuration(source).await?;
         let kube =
             kube::Client::try_from(config).map_err(|error| Error::Configuration { message: error.to_string() })?;
-        Ok(Self { kube })
+        Ok(Self { kube, trims: Arc::default() })
+    }
+
+    /// The same connection, whose watches keep no more of each object than `trim` leaves: for kinds of which there are
+    /// too many to be kept whole.
+    #[must_use]
+    pub fn trimming<T: Resource>(self, trim: fn(&mut T)) -> Self {
+        let mut trims = (*self.trims).clone();
+        trims.insert(TypeId::of::<T>(), Arc::new(trim));
+        Self { trims: Arc::new(trims), ..self }
+    }
+
+    pub(crate) fn trim<T: Resource>(&self) -> fn(&mut T) {
+        let trim = self.trims.get(&TypeId::of::<T>()).and_then(|trim| trim.downcast_ref::<fn(&mut T)>());
+        trim.copied().unwrap_or(|_| {})
     }
 
     /// Like [`Self::connect`], with the current context of a kubeconfig file.

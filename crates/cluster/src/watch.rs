@@ -35,6 +35,7 @@ impl Client {
 }
 
 async fn follow<T: Resource>(client: Client, scope: Scope, shared: Arc<Shared<T>>) {
+    let trim = client.trim::<T>();
     let api = match &scope.namespace {
         Some(namespace) if T::NAMESPACED => kube::Api::<Loose<T>>::namespaced_with(client.kube, namespace, &()),
         _ => kube::Api::<Loose<T>>::all(client.kube),
@@ -48,7 +49,7 @@ async fn follow<T: Resource>(client: Client, scope: Scope, shared: Arc<Shared<T>
         match event {
             Ok(event) => {
                 backoff.reset();
-                record(&shared, &mut seen, event);
+                record(&shared, &mut seen, event, trim);
             }
             Err(error) if is_unknown_kind(&error) => {
                 tracing::debug!(kind = T::KIND, group = T::GROUP, "kind is not known to the server, waiting for it");
@@ -71,19 +72,19 @@ fn is_unknown_kind(error: &watcher::Error) -> bool {
     }
 }
 
-fn record<T: Resource>(shared: &Shared<T>, seen: &mut HashSet<ObjectKey>, event: Event<Loose<T>>) {
+fn record<T: Resource>(shared: &Shared<T>, seen: &mut HashSet<ObjectKey>, event: Event<Loose<T>>, trim: fn(&mut T)) {
     match event {
         Event::Init => seen.clear(),
         Event::InitApply(loose) => {
             seen.insert(loose.key());
-            loose.into_store(shared);
+            loose.into_store(shared, trim);
         }
         Event::InitDone => {
             shared.sync(seen);
             // The set is as large as the store; it is needed only during a listing.
             *seen = HashSet::new();
         }
-        Event::Apply(loose) => loose.into_store(shared),
+        Event::Apply(loose) => loose.into_store(shared, trim),
         Event::Delete(loose) => shared.delete(&loose.key()),
     }
 }
@@ -103,10 +104,16 @@ impl<T: Resource> Loose<T> {
         )
     }
 
-    fn into_store(self, shared: &Shared<T>) {
+    fn into_store(self, shared: &Shared<T>, trim: fn(&mut T)) {
         let key = self.key();
         match self.object {
-            Ok(object) => shared.apply(key, object),
+            Ok(mut object) => {
+                // Nobody else has it yet.
+                if let Some(object) = Arc::get_mut(&mut object) {
+                    trim(object);
+                }
+                shared.apply(key, object);
+            }
             Err(unreadable) => {
                 let (error, value) = *unreadable;
                 tracing::warn!(kind = T::KIND, object = %key, %error, "object cannot be read");
@@ -207,7 +214,7 @@ mod tests {
             Event::InitApply(named("y")),
             Event::InitDone,
         ] {
-            record(&shared, &mut seen, event);
+            record(&shared, &mut seen, event, |service| service.metadata.labels.clear());
         }
         assert!(seen.is_empty());
         shared.delete(&ObjectKey::new("b", "x"));

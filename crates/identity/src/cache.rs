@@ -6,8 +6,10 @@
 //! once a second.
 
 mod driver;
+mod legacy;
 mod schedule;
 
+pub use legacy::LegacyError;
 pub use schedule::Priority;
 
 use crate::{
@@ -115,6 +117,8 @@ struct Inner {
 struct Shared {
     inner: Mutex<Inner>,
     wake: Notify,
+    /// Counts certificates that came or went.
+    changed: watch::Sender<u64>,
     source: Arc<dyn CertificateSource>,
     clock: Clock,
 }
@@ -140,7 +144,13 @@ impl Certificates {
     /// The cache and its driver, which must be polled (spawned) for anything to be asked for.
     pub fn new(source: Arc<dyn CertificateSource>, clock: Clock) -> (Self, impl Future<Output = ()> + Send + 'static) {
         let inner = Inner { schedule: Schedule::new(CONCURRENCY), outcomes: HashMap::new() };
-        let shared = Arc::new(Shared { inner: Mutex::new(inner), wake: Notify::new(), source, clock });
+        let shared = Arc::new(Shared {
+            inner: Mutex::new(inner),
+            wake: Notify::new(),
+            changed: watch::Sender::new(0),
+            source,
+            clock,
+        });
         (Self(shared.clone()), driver::run(shared))
     }
 
@@ -184,7 +194,9 @@ impl Certificates {
     pub fn forget(&self, identity: &Identity) {
         let mut inner = self.0.inner.lock();
         inner.schedule.forget(identity);
-        inner.outcomes.remove(identity);
+        if inner.outcomes.remove(identity).is_some() {
+            self.0.changed.send_modify(|count| *count += 1);
+        }
     }
 
     /// Every identity and how it stands, in order.

@@ -71,6 +71,8 @@ pub struct WorkloadCertificate {
     identity: Identity,
     chain: Vec<CertificateInfo>,
     roots: Vec<CertificateInfo>,
+    /// For the certificate's next life, in another process.
+    key: PrivateKey,
     certified: Arc<SingleCertAndKey>,
     trust: Arc<Trust>,
     settings: TlsSettings,
@@ -123,6 +125,7 @@ impl WorkloadCertificate {
             identity: got,
             chain: chain_info?,
             roots: root_info?,
+            key: key.again(),
             certified: certified(chain, key).map_err(WorkloadCertificateError::Key)?,
             trust: Arc::new(trust),
             settings,
@@ -155,6 +158,11 @@ impl WorkloadCertificate {
     /// The roots that came with it.
     pub fn roots(&self) -> &[CertificateInfo] {
         &self.roots
+    }
+
+    /// The key that belongs to it, for [`crate::cache`] alone.
+    pub(crate) fn key(&self) -> &PrivateKey {
+        &self.key
     }
 
     /// The roots as one text.

@@ -15,6 +15,11 @@ impl PrivateKey {
         Self(der.into())
     }
 
+    /// The same key.
+    pub(crate) fn again(&self) -> Self {
+        Self(self.0.clone_key())
+    }
+
     /// The key for those that sign with it.
     pub(crate) fn pkcs8(&self) -> &PrivatePkcs8KeyDer<'static> {
         &self.0

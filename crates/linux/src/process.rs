@@ -21,15 +21,18 @@ use tokio::io::unix::AsyncFd;
 use crate::error::{Doing, Error, Result};
 use crate::mount::MountNs;
 use crate::netns::NetNs;
+use crate::seccomp::Filter;
 use crate::watch::watch;
 
 mod own;
 mod spawner;
+mod supervise;
 
 pub use nix::sys::signal::Signal;
 pub use own::{
     Namespaces, become_user, die_with_parent, join, kill_group, new_session, replace, set_hostname, settle, unshare,
 };
+pub use supervise::supervise;
 
 /// Which namespace of a kind the child lives in.
 #[derive(Debug, Default)]
@@ -57,6 +60,7 @@ pub struct Command {
     die_with_parent: bool,
     mount_proc: bool,
     new_session: bool,
+    filter: Option<Filter>,
     fds: Vec<(OwnedFd, RawFd)>,
 }
 
@@ -80,6 +84,7 @@ impl Command {
             die_with_parent: false,
             mount_proc: false,
             new_session: false,
+            filter: None,
             fds: Vec::new(),
         }
     }
@@ -186,6 +191,13 @@ impl Command {
     #[must_use]
     pub fn new_session(mut self) -> Self {
         self.new_session = true;
+        self
+    }
+
+    /// Makes only the system calls that `filter` lets through.
+    #[must_use]
+    pub fn filter(mut self, filter: Filter) -> Self {
+        self.filter = Some(filter);
         self
     }
 

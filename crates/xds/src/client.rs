@@ -8,7 +8,7 @@ mod state;
 mod stream;
 
 pub use backoff::{Backoff, Ended};
-pub use state::{Reply, State};
+pub use state::{Held, Reply, SharedHeld, State};
 pub use stream::{Client, Demand, Handle, WaitError};
 
 use crate::wds::Address;
@@ -79,11 +79,13 @@ pub struct Config {
     pub on_demand: bool,
     /// How long [`Demand::fetch`] waits for an answer.
     pub demand_timeout: std::time::Duration,
+    /// What it holds already, from an earlier life.
+    pub held: Held,
 }
 
 impl Config {
     /// A client that asks for everything.
     pub fn new(node: Node) -> Self {
-        Self { node, on_demand: false, demand_timeout: std::time::Duration::from_secs(5) }
+        Self { node, on_demand: false, demand_timeout: std::time::Duration::from_secs(5), held: Held::default() }
     }
 }

@@ -5,6 +5,7 @@
 
 pub mod client;
 pub mod server;
+pub mod store;
 pub mod wds;
 
 /// Largest message that is decoded, as upstream (ztunnel.md §1.1).

@@ -9,7 +9,7 @@ mod encode;
 
 pub use address::decode_address;
 pub use authorization::{decode_authorization, encode_authorization};
-pub use encode::encode_address;
+pub use encode::{encode_address, encode_service, encode_workload};
 
 use model::{Service, Str, Workload};
 use std::net::IpAddr;

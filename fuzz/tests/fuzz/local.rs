@@ -3,6 +3,7 @@
 use crate::text;
 use cni::Call;
 use linux::packet::Frame;
+use rand::{RngExt, SeedableRng, rngs::StdRng};
 
 #[test]
 fn plugin_calls() {
@@ -37,6 +38,34 @@ fn dns_queries() {
     let mut query = vec![0x12, 0x34, 0x01, 0x00, 0, 1, 0, 0, 0, 0, 0, 0];
     query.extend(b"\x03web\x04shop\x00\x00\x01\x00\x01");
     fuzz::run("dns_queries", &[&query], ztunnel::foreign::dns_query);
+}
+
+/// Packets that nobody meant: the header of a query, and noise behind it.
+fn malformed_packets(count: u32) {
+    let mut random = StdRng::seed_from_u64(53);
+    let mut packet = Vec::new();
+    for _ in 0..count {
+        packet.clear();
+        packet.extend([0, 7, 1, 0, 0, random.random_range(0..=3), 0, random.random_range(0..=2), 0, 0, 0, 0]);
+        let noise = random.random_range(0..=300);
+        packet.extend(std::iter::repeat_with(|| random.random::<u8>()).take(noise));
+        // Labels, pointers and ends where the noise would seldom have them.
+        for at in (12..packet.len()).step_by(7) {
+            packet[at] = [0, 3, 63, 0xc0, 0xff, random.random()][random.random_range(0..6)];
+        }
+        ztunnel::foreign::dns_query(&packet);
+    }
+}
+
+#[test]
+fn malformed_dns_packets_are_survived() {
+    malformed_packets(50_000);
+}
+
+#[test]
+#[ignore = "a million packets; run by hand"]
+fn a_million_malformed_dns_packets_are_survived() {
+    malformed_packets(1_000_000);
 }
 
 #[test]

@@ -7,7 +7,7 @@ use crate::{
     gateways,
     index::{self, Outputs},
     leader::{Standing, Work},
-    resolve::Resolver,
+    resolve::{Kind, Resolver},
     roots,
     serve::{self, Authenticator, Certificates, Pages, Rules, Services, Serving, XdsGate},
     source::Sources,
@@ -55,7 +55,8 @@ pub async fn run(args: Args, shutdown: Shutdown) -> Result<(), BoxError> {
         Some(path) => Source::Kubeconfig { path: Some(path.clone()), context: None },
         None => Source::Infer,
     };
-    let client = Client::connect(&source).await?;
+    let client = Client::connect(&source).await?.trimming(<Pod as Kind>::trim);
+    let client = client.trimming(<Service as Kind>::trim).trimming(<EndpointSlice as Kind>::trim);
     let ready = Ready::new();
     let (publish, snapshots) = watch::channel(None);
     let clients = Clients::default();

@@ -1,6 +1,7 @@
 //! Certificates of this node's workloads: where they come from, and which are kept ahead of need.
 
 use crate::config::{CertificateConfig, Config, ControlConfig, Mode};
+use crate::proxy::Proxy;
 use identity::{
     CaClient, CertificateSource, Certificates, Issuer, IssuerSource, KeyKind,
     grpc::{self, Channel, ChannelError, ChannelOptions, RootSource, TokenSource},
@@ -8,6 +9,7 @@ use identity::{
     tls::TlsSettings,
 };
 use inpod::WorkloadInfo;
+use linux::sealed::Sealed;
 use model::{Identity, Mesh, Str, TunnelProtocol, Workload};
 use runtime::{BoxError, clock::Clock};
 use std::{collections::HashSet, path::Path, sync::Arc};
@@ -35,9 +37,8 @@ pub(crate) fn source(
     revocations: &Revocations,
     clock: &Clock,
 ) -> Result<Arc<dyn CertificateSource>, BoxError> {
-    let CertificateConfig { ttl, tls12, post_quantum_only, .. } = config.certificates;
-    let trust_domain_aliases = config.certificates.trust_domain_aliases.clone().into();
-    let settings = TlsSettings { tls12, post_quantum_only, revocations: revocations.clone(), trust_domain_aliases };
+    let ttl = config.certificates.ttl;
+    let settings = tls_settings(config, revocations);
     if config.certificates.fake {
         tracing::warn!("FAKE_CA: certificates come from an authority that nobody else knows");
         let issuer = Issuer::self_signed(&config.trust_domain, KeyKind::EcdsaP256, clock.now())?;
@@ -50,6 +51,19 @@ pub(crate) fn source(
     // A dedicated proxy's token speaks for its one workload already.
     let impersonate = config.mode == Mode::Shared;
     Ok(Arc::new(CaClient::new(channel, ttl, impersonate, clock.clone()).with_tls(settings)))
+}
+
+fn tls_settings(config: &Config, revocations: &Revocations) -> TlsSettings {
+    let CertificateConfig { tls12, post_quantum_only, .. } = config.certificates;
+    let trust_domain_aliases = config.certificates.trust_domain_aliases.clone().into();
+    TlsSettings { tls12, post_quantum_only, revocations: revocations.clone(), trust_domain_aliases }
+}
+
+/// Takes over certificates that an earlier worker sealed.
+pub(crate) fn restore(proxy: &Proxy, sealed: &Sealed) -> Result<(), BoxError> {
+    let restored = proxy.certificates.restore(sealed, &tls_settings(&proxy.config, &proxy.revocations))?;
+    tracing::info!(restored, "certificates that still hold");
+    Ok(())
 }
 
 /// Keeps certificates for the workloads of this node and forgets those that left.

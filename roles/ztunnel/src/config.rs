@@ -12,11 +12,12 @@ mod threads;
 
 pub use environment::{ConfigError, Environment};
 pub use reference::{VARIABLES, page};
+pub use sections::QuotaConfig;
 
 use inpod::{Capture, SocketConfig};
 use mesh_config::ProxyConfig;
 use model::{Str, well_known};
-use sections::{mode, sockets, termination_deadline, tunnels, worker_threads};
+use sections::{mode, quotas, sockets, termination_deadline, tunnels, worker_threads};
 use std::{collections::BTreeMap, net::IpAddr, path::PathBuf, time::Duration};
 
 /// Everything that was decided before the first socket was opened.
@@ -60,6 +61,8 @@ pub struct Config {
     pub dns: DnsConfig,
     /// Tunnels.
     pub tunnels: TunnelConfig,
+    /// What one pod may hold.
+    pub quotas: QuotaConfig,
     /// Sockets.
     pub sockets: SocketConfig,
     /// Path of the node agent's socket.
@@ -259,6 +262,7 @@ impl Config {
             local_xds: local_xds(environment)?,
             dns,
             tunnels: tunnels(environment)?,
+            quotas: quotas(environment)?,
             sockets: sockets(environment, &mode)?,
             mode,
             inpod_uds: text_or(environment, "INPOD_UDS", "/var/run/ztunnel/ztunnel.sock").into(),

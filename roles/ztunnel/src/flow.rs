@@ -276,6 +276,12 @@ pub(crate) fn fail_early(
     local: Option<&model::Workload>,
     reason: Reason,
 ) {
+    count_early(traffic, direction, local, &reason);
+    log_early(direction, source, destination, reason);
+}
+
+/// Counts such a connection.
+pub(crate) fn count_early(traffic: &Traffic, direction: Direction, local: Option<&model::Workload>, reason: &Reason) {
     let local = local.map(|workload| Party::of(workload, None)).unwrap_or_default();
     let (source_party, destination_party) = match direction {
         Direction::Outbound => (local, Party::default()),
@@ -283,6 +289,10 @@ pub(crate) fn fail_early(
     };
     let labels =
         Labels { direction, source: source_party, service: None, destination: destination_party, mutual_tls: false };
-    traffic.series(labels).open().end(&reason);
+    traffic.series(labels).open().end(reason);
+}
+
+/// Records such a connection.
+pub(crate) fn log_early(direction: Direction, source: SocketAddr, destination: SocketAddr, reason: Reason) {
     Failure { source_address: source, destination_address: destination, direction, reason }.log();
 }

@@ -1,9 +1,8 @@
 //! Accepting connections on one of a pod's ports until the pod drains.
 
-use crate::{flow, pod::Shard};
+use crate::{pod::Shard, quota};
 use futures_util::FutureExt;
 use linux::socket;
-use model::Reason;
 use runtime::task;
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 use telemetry::access::Direction;
@@ -69,11 +68,9 @@ where
     F: Future<Output = ()> + Send + 'static,
 {
     let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
-    let Ok(room) = shard.room.clone().try_acquire_owned() else {
-        let reason = Reason::Overloaded("connections of one pod");
-        let local = shard.pod.proxy.state.local_workload(&shard.pod.info);
-        let traffic = &shard.pod.proxy.metrics.traffic;
-        return flow::fail_early(traffic, direction, peer, local_address(&stream), local.as_deref(), reason);
+    let room = match shard.pod.quotas.connection() {
+        Ok(room) => room,
+        Err(limit) => return quota::refuse_connection(&shard.pod, limit, direction, &stream, peer),
     };
     if let Err(error) = tune(shard, &stream) {
         tracing::debug!(%peer, "the connection ended before it was handled: {error}");

@@ -8,6 +8,7 @@ use crate::{
     dialer::Dialer,
     dns, inbound, listener, outbound, policy,
     proxy::Proxy,
+    quota::Quotas,
     route::Affinity,
     socks, stale,
 };
@@ -24,14 +25,8 @@ use std::{
 use telemetry::access::Direction;
 use tokio::{
     net::{TcpListener, UdpSocket},
-    sync::Semaphore,
     task::JoinSet,
 };
-
-/// Connections of one pod on one thread; the next one is refused and counted.
-const MAX_CONNECTIONS: usize = 32 * 1024;
-/// TLS handshakes of one pod on one thread at a time.
-const MAX_HANDSHAKES: usize = 256;
 
 /// A pod that is served.
 #[derive(Debug)]
@@ -46,6 +41,8 @@ pub(crate) struct Pod {
     pub drain: drain::Watch,
     /// Its listeners outlive us.
     pub kept: bool,
+    /// What it holds.
+    pub quotas: Quotas,
     /// Whether applications can be shown the client's address.
     pub original_source: bool,
     /// Which endpoints its clients keep.
@@ -72,10 +69,6 @@ pub(crate) struct Shard {
     pub connections: Arc<Connections>,
     /// Its tunnels on this thread.
     pub pool: Pool<Dialer>,
-    /// Room for connections.
-    pub room: Arc<Semaphore>,
-    /// Room for handshakes.
-    pub handshakes: Semaphore,
 }
 
 /// A started proxy: dropping it without stopping leaves the pod served.
@@ -124,8 +117,6 @@ impl Starter {
                 thread: index,
                 connections: Arc::default(),
                 pool: Pool::new(Dialer::new(pod), pool_options(&pod.proxy.config)),
-                room: Arc::new(Semaphore::new(MAX_CONNECTIONS)),
-                handshakes: Semaphore::new(MAX_HANDSHAKES),
             });
             task::spawn("policy", policy::enforce(Arc::downgrade(&shard), pod.proxy.state.clone()));
             task::spawn("stale tunnels", stale::cut(Arc::downgrade(&shard), pod.proxy.state.clone()));
@@ -194,6 +185,7 @@ impl Starter {
             sockets: Arc::new(sockets),
             drain: watch,
             original_source: opened.original_source,
+            quotas: Quotas::new(&self.proxy.config.quotas),
             affinity: Affinity::default(),
             ending: ending.clone(),
         });

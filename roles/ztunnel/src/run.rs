@@ -8,7 +8,7 @@ use crate::{
     admin::{self, Admin},
     certificates::{self, Prefetch},
     config::{Config, LocalXds, Mode},
-    dns,
+    dns, legacy,
     neighbours::Neighbours,
     node,
     observe::{PodCounter, XdsObserver},
@@ -44,6 +44,7 @@ use telemetry::{
     metrics::{self, Registry},
 };
 use tokio::{net::TcpListener, time};
+use xds::client::Held;
 
 /// What readiness says is missing before the first full synchronisation.
 const STATE_NAME: &str = "state manager";
@@ -120,14 +121,15 @@ pub async fn run(
     ))));
     serve_people(&proxy, &roster, registry, parts.levels, &shutdown, &watch).await?;
 
+    let mut held = None;
     if let Some((client, _)) = &mut kept {
         tokio::select! {
             () = shutdown.triggered() => return Ok(()),
-            _legacy = client.meet() => {}
+            left = client.meet() => held = legacy::restore(&proxy, &left),
         }
     }
     read_local(&proxy)?;
-    let synchronised = follow_control_plane(&proxy, &ready)?;
+    let synchronised = follow_control_plane(&proxy, &ready, held, kept.as_ref().map(|(_, handle)| handle))?;
     task::spawn("pod counts", count_pods(roster.clone(), PodCounter::new(proxy.metrics.workloads.clone())));
     drop(starting);
 
@@ -204,7 +206,12 @@ fn read_local(proxy: &Proxy) -> Result<(), BoxError> {
 
 /// Starts the stream to the control plane. What is returned becomes true with the first full synchronisation, at once where
 /// there is no control plane.
-fn follow_control_plane(proxy: &Arc<Proxy>, ready: &Ready) -> Result<tokio::sync::watch::Receiver<bool>, BoxError> {
+fn follow_control_plane(
+    proxy: &Arc<Proxy>,
+    ready: &Ready,
+    held: Option<Held>,
+    keeper: Option<&keeper::Handle>,
+) -> Result<tokio::sync::watch::Receiver<bool>, BoxError> {
     let control = &proxy.config.control;
     let Some(address) = &control.address else {
         return Ok(tokio::sync::watch::channel(true).1);
@@ -214,7 +221,9 @@ fn follow_control_plane(proxy: &Arc<Proxy>, ready: &Ready) -> Result<tokio::sync
     let observer = XdsObserver(proxy.metrics.xds.clone());
     let sink = XdsSink::new(proxy.state.clone(), prefetch, observer);
     let on_demand = proxy.config.on_demand;
-    let config = xds::client::Config { on_demand, ..xds::client::Config::new(node::node(&proxy.config)) };
+    let restored = held.is_some();
+    let held = held.unwrap_or_default();
+    let config = xds::client::Config { on_demand, held, ..xds::client::Config::new(node::node(&proxy.config)) };
     let (client, handle) = xds::client::Client::new(config, sink);
     if on_demand {
         proxy.state.ask_on_demand(handle.demand.clone(), proxy.config.cluster_id.clone());
@@ -230,6 +239,13 @@ fn follow_control_plane(proxy: &Arc<Proxy>, ready: &Ready) -> Result<tokio::sync
             }
         }),
     );
+    if let Some(keeper) = keeper {
+        legacy::keep(proxy, handle.held.clone(), handle.synced.clone(), keeper.clone());
+    }
+    if restored {
+        // What an earlier worker left is enough to serve; what changed since comes as soon as the control plane is reached.
+        return Ok(tokio::sync::watch::channel(true).1);
+    }
     let block = ready.block(STATE_NAME);
     let mut synchronised = handle.synced.clone();
     task::spawn("state manager", async move {

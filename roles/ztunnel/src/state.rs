@@ -7,7 +7,7 @@ mod apply;
 mod demand;
 mod local;
 
-pub(crate) use apply::XdsSink;
+pub(crate) use apply::{XdsSink, changes};
 pub(crate) use local::{read as read_local, read_file as read_local_file};
 
 use arc_swap::ArcSwap;
@@ -99,6 +99,11 @@ impl State {
     /// Whether a workload runs on this node.
     pub(crate) fn is_local(&self, workload: &Workload) -> bool {
         self.node.as_ref().is_none_or(|node| *node == workload.node)
+    }
+
+    /// Sees every change.
+    pub(crate) fn changes(&self) -> watch::Receiver<u64> {
+        self.changed.subscribe()
     }
 
     /// Sees every change that may alter a verdict.

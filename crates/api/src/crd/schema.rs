@@ -6,6 +6,7 @@ use schemars::{JsonSchema, SchemaGenerator};
 use serde_json::{Map, Value, json};
 
 use super::kind::{Kind, Schema};
+use crate::validate::rules;
 
 /// Mark of a field that a writer must give, though reading does without it.
 const REQUIRED: &str = "x-required";
@@ -13,10 +14,15 @@ const PRESERVE: &str = "x-kubernetes-preserve-unknown-fields";
 
 /// The schema of a whole object.
 pub(super) fn of(kind: &Kind) -> Value {
-    let (spec, mut status) = match kind.schema {
+    let (mut spec, mut status) = match kind.schema {
         Schema::Typed { spec, status } => (spec(), status()),
         Schema::AsWritten => (any_object(), any_object()),
     };
+    // Gateway API's kinds bear the names of some of Istio's.
+    let istio = kind.group.ends_with("istio.io");
+    if let Some(rules) = rules::of_kind(kind.kind).filter(|_| istio) {
+        spec["x-kubernetes-validations"] = rules;
+    }
     // Other programs write statuses too, and may say more than we know.
     status[PRESERVE] = true.into();
     let mut properties = json!({"spec": spec});

@@ -1,6 +1,6 @@
 //! Checks of AuthorizationPolicies.
 
-use super::{Problem, Problems, check_selector, check_target, not_a_cidr, not_a_match, not_a_port};
+use super::{Problem, Problems, check_selector, check_target, not_a_cidr, not_a_match, not_a_port, rules};
 use crate::istio::{
     Action, AuthorizationPolicy, Operation, RuleCondition, Source,
     text::{self, Attribute},
@@ -13,7 +13,7 @@ pub fn authorization_policy(policy: &AuthorizationPolicy) -> Vec<Problem> {
     check_selector(&mut problems, spec.selector.as_ref());
     let ways = [spec.selector.is_some(), spec.target_ref.is_some(), !spec.target_refs.is_empty()];
     let ways = ways.into_iter().filter(|given| *given).count();
-    problems.check(ways <= 1, "spec", "give only one of selector, targetRef and targetRefs");
+    problems.check(ways <= 1, "spec", rules::ONE_TARGET.message);
     if let Some(target) = &spec.target_ref {
         check_target(&mut problems, "spec.targetRef", target);
     }
@@ -24,15 +24,11 @@ pub fn authorization_policy(policy: &AuthorizationPolicy) -> Vec<Problem> {
         (Some(provider), Action::Custom) => {
             problems.check(!provider.name.is_empty(), "spec.provider.name", "a CUSTOM policy names its provider");
         }
-        (None, Action::Custom) => problems.add("spec.provider", "a CUSTOM policy needs a provider"),
-        (Some(_), _) => problems.add("spec.provider", "only a CUSTOM policy has a provider"),
+        (None, Action::Custom) => problems.add("spec.provider", rules::PROVIDER_NEEDED.message),
+        (Some(_), _) => problems.add("spec.provider", rules::PROVIDER_USELESS.message),
         (None, _) => {}
     }
-    problems.check(
-        spec.action != Action::Deny || !spec.rules.is_empty(),
-        "spec.rules",
-        "a DENY policy without rules never denies; an empty rule ({}) denies everything",
-    );
+    problems.check(spec.action != Action::Deny || !spec.rules.is_empty(), "spec.rules", rules::DENIES_NOTHING.message);
     for (index, rule) in spec.rules.iter().enumerate() {
         let path = format!("spec.rules[{index}]");
         for (index, from) in rule.from.iter().enumerate() {

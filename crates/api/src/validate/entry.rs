@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::net::IpAddr;
 
-use super::{Problem, Problems, not_a_cidr, not_a_hostname};
+use super::{Problem, Problems, not_a_cidr, not_a_hostname, rules};
 use crate::istio::{Location, Resolution, ServiceEntry, ServiceEntrySpec, WorkloadEntry, WorkloadEntrySpec};
 
 /// What is wrong with a ServiceEntry.
@@ -17,7 +17,7 @@ pub fn service_entry(entry: &ServiceEntry) -> Vec<Problem> {
     problems.check(
         spec.workload_selector.is_none() || spec.endpoints.is_empty(),
         "spec",
-        "give endpoints or a workloadSelector, not both",
+        rules::ENDPOINTS_OR_SELECTOR.message,
     );
     let labels = spec.workload_selector.iter().flat_map(|selector| &selector.labels);
     for (key, value) in labels {
@@ -62,11 +62,7 @@ fn check_resolution(problems: &mut Problems, spec: &ServiceEntrySpec) {
     let wildcard = spec.hosts.iter().any(|host| host.starts_with('*'));
     match spec.resolution {
         Resolution::None => {
-            problems.check(
-                spec.endpoints.is_empty(),
-                "spec.endpoints",
-                "resolution NONE uses the dialled address, so there are no endpoints",
-            );
+            problems.check(spec.endpoints.is_empty(), "spec.endpoints", rules::NONE_HAS_NO_ENDPOINTS.message);
         }
         Resolution::Static => {
             let none = spec.endpoints.is_empty() && spec.workload_selector.is_none();

@@ -1,6 +1,6 @@
 //! Checks of PeerAuthentications.
 
-use super::{Problem, Problems, check_selector, not_a_port};
+use super::{Problem, Problems, check_selector, not_a_port, rules};
 use crate::istio::PeerAuthentication;
 
 /// What is wrong with a PeerAuthentication.
@@ -9,11 +9,7 @@ pub fn peer_authentication(policy: &PeerAuthentication) -> Vec<Problem> {
     let mut problems = Problems::default();
     check_selector(&mut problems, spec.selector.as_ref());
     let selects = spec.selector.as_ref().is_some_and(|selector| !selector.match_labels.is_empty());
-    problems.check(
-        spec.port_level_mtls.is_empty() || selects,
-        "spec.portLevelMtls",
-        "ports belong to workloads, so a selector must say which",
-    );
+    problems.check(spec.port_level_mtls.is_empty() || selects, "spec.portLevelMtls", rules::PORTS_OF_WHOM.message);
     for port in spec.port_level_mtls.keys() {
         if let Some(message) = not_a_port(port) {
             problems.add(format!("spec.portLevelMtls[{port}]"), message);

@@ -140,6 +140,22 @@ async fn a_kind_may_come_later() {
 }
 
 #[tokio::test]
+async fn a_client_that_trims_keeps_less() {
+    let server = Running::start();
+    let client = server.client().await;
+    let labels = [("a".to_owned(), "b".to_owned())].into();
+    let metadata = ObjectMeta { labels, ..ObjectMeta::named("default", "web") };
+    client.create(&ServiceAccount { metadata, ..ServiceAccount::default() }).await.unwrap();
+    let trimming = client.clone().trimming(|account: &mut ServiceAccount| account.metadata.labels.clear());
+    for (client, labels) in [(client, 1), (trimming, 0)] {
+        let store = client.watch::<ServiceAccount>(Scope::namespace("default"));
+        store.synced().await;
+        assert_eq!(store.get("default", "web").unwrap().metadata.labels.len(), labels);
+    }
+    server.stop().await;
+}
+
+#[tokio::test]
 async fn one_bad_object_stops_no_other() {
     let server = Running::start();
     let client = server.client().await;

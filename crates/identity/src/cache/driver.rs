@@ -61,6 +61,9 @@ fn settle(shared: &Shared, (attempt, answer): Finished) {
         }
     };
     if let (Some(outcome), Some(state)) = (outcome, state) {
+        if matches!(state, CertificateState::Available(_)) {
+            shared.changed.send_modify(|count| *count += 1);
+        }
         outcome.send_modify(|outcome| {
             outcome.attempts += 1;
             outcome.state = state;
@@ -69,7 +72,7 @@ fn settle(shared: &Shared, (attempt, answer): Finished) {
 }
 
 /// How long until a certificate is renewed: around half its life; `spread` is a random number from -0.5 to 0.5.
-fn until_renewal(certificate: &WorkloadCertificate, now: Timestamp, spread: f64) -> Duration {
+pub(super) fn until_renewal(certificate: &WorkloadCertificate, now: Timestamp, spread: f64) -> Duration {
     let validity = certificate.validity();
     let half: f64 = validity.half_life().duration_since(now).as_secs_f64();
     let seconds = half + spread * RENEWAL_SPREAD * validity.length().as_secs_f64();

@@ -120,6 +120,18 @@ impl Schedule {
         self.entries.values().filter(|entry| !entry.running).map(|entry| entry.due).min()
     }
 
+    /// Has a certificate from elsewhere, to be renewed at `renewal`; one that is wanted already is left alone.
+    pub(super) fn hold(&mut self, identity: &Identity, renewal: Instant) -> bool {
+        if self.entries.contains_key(identity) {
+            return false;
+        }
+        self.generations += 1;
+        let (priority, generation) = (Priority::Background, self.generations);
+        let entry = Entry { priority, due: renewal, running: false, generation, failing: None };
+        self.entries.insert(identity.clone(), entry);
+        true
+    }
+
     /// An attempt succeeded; the next is a renewal at `renewal`. `false` if nobody wants the answer any more.
     pub(super) fn succeeded(&mut self, attempt: &Attempt, renewal: Instant) -> bool {
         self.finish(attempt, |entry| {

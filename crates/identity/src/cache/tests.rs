@@ -187,3 +187,30 @@ async fn a_source_that_panics_is_a_failure_like_others() {
         tokio::time::sleep(SECOND * 2).await;
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_was_sealed_serves_in_another_process_without_the_authority_until_it_ends() {
+    let bench = Bench::new(&[]);
+    let (web, db) = (identity("web"), identity("db"));
+    let serial = bench.certificates.get(&web).await.unwrap().chain()[0].serial.clone();
+    bench.certificates.get(&db).await.unwrap();
+    bench.certificates.forget(&db);
+    assert_eq!(*bench.certificates.changes().borrow(), 3, "two came, one went");
+    let sealed = bench.certificates.seal().unwrap();
+
+    let settings = crate::tls::TlsSettings::default();
+    let gone = vec![true; 10_000];
+    let other = Bench::new(&gone);
+    assert_eq!(other.certificates.restore(&sealed, &settings).unwrap(), 1);
+    let restored = other.certificates.present(&web).unwrap();
+    assert_eq!(restored.chain()[0].serial, serial);
+    assert!(other.certificates.present(&db).is_none());
+    other.pass(TTL / 2).await;
+    assert!(other.certificates.present(&web).is_some(), "renewals fail, the old one holds");
+    other.pass(TTL).await;
+    assert!(other.certificates.present(&web).is_none(), "at its end it is closed");
+
+    let late = Bench::new(&gone);
+    late.clock.advance(TTL + SECOND);
+    assert_eq!(late.certificates.restore(&sealed, &settings).unwrap(), 0);
+}

@@ -8,7 +8,7 @@ use nix::unistd::sethostname;
 
 use nix::sched::{CloneFlags, setns, unshare};
 
-use super::{Command, Doing, Error, MountNs, Place, Result, owned, pidfd};
+use super::{Command, Doing, Error, Filter, MountNs, Place, Result, owned, pidfd};
 
 type Job = Box<dyn FnOnce(&Home) + Send>;
 
@@ -78,6 +78,7 @@ fn start_child(mut command: Command, name: &str) -> Result<(u32, OwnedFd)> {
     let fds: Vec<(RawFd, RawFd)> = command.fds.iter().map(|(fd, number)| (fd.as_raw_fd(), *number)).collect();
     let (die_with_parent, mount_proc) = (command.die_with_parent, command.mount_proc);
     let new_session = command.new_session;
+    let filter = command.filter.take();
     // SAFETY: between fork and exec only system calls on memory prepared before: no allocation, no lock.
     unsafe {
         command.inner.pre_exec(move || {
@@ -85,7 +86,8 @@ fn start_child(mut command: Command, name: &str) -> Result<(u32, OwnedFd)> {
                 nix::unistd::setsid()?;
             }
             prepare_child(die_with_parent, mount_proc)?;
-            fds.iter().try_for_each(|&(fd, number)| hand_over(fd, number))
+            fds.iter().try_for_each(|&(fd, number)| hand_over(fd, number))?;
+            filter.as_ref().map_or(Ok(()), Filter::apply)
         });
     }
     // Held until the child is listed, so that the reaper of orphans cannot mistake it for one.

@@ -28,6 +28,8 @@ pub struct Proxy {
     pub sockets_open: Count,
     /// `istio_crl_policy_rejections_total{reporter}`: handshakes and open connections refused for a revoked certificate.
     pub revocation_rejections: Counts,
+    /// `istio_pod_limits_reached_total{limit}`: connections, handshakes and tunnels refused for a limit of their pod (ours).
+    pub limits_reached: Counts,
     on_demand_dns: Counts,
     /// DNS.
     pub dns: Dns,
@@ -87,6 +89,12 @@ impl Proxy {
                 "istio_crl_policy_rejections",
                 "The total number of connections rejected because a certificate is revoked (unstable)",
                 &["reporter"],
+            ),
+            limits_reached: Counts::register(
+                registry,
+                "istio_pod_limits_reached",
+                "The total number of connections, handshakes and tunnels refused for a limit of their pod (unstable)",
+                &["limit"],
             ),
             on_demand_dns: Counts::register(
                 registry,

@@ -6,6 +6,7 @@ use std::{io, time::Duration};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf},
     sync::mpsc,
+    task::JoinHandle,
     time,
 };
 
@@ -39,6 +40,7 @@ impl Event {
 #[derive(Debug)]
 pub struct Peer<IO> {
     write: WriteHalf<IO>,
+    reading: JoinHandle<()>,
     frames: mpsc::UnboundedReceiver<Frame>,
     decoder: hpack::Decoder,
     ended: bool,
@@ -50,8 +52,8 @@ impl<IO: AsyncRead + AsyncWrite + Send + 'static> Peer<IO> {
     pub fn new(io: IO) -> Self {
         let (read, write) = tokio::io::split(io);
         let (found, frames) = mpsc::unbounded_channel();
-        tokio::spawn(read_frames(read, found));
-        Self { write, frames, decoder: hpack::Decoder::default(), ended: false, goaway: None }
+        let reading = tokio::spawn(read_frames(read, found));
+        Self { write, reading, frames, decoder: hpack::Decoder::default(), ended: false, goaway: None }
     }
 
     /// Says hello with these settings, and answers the server's hello.
@@ -137,6 +139,12 @@ impl<IO: AsyncRead + AsyncWrite + Send + 'static> Peer<IO> {
                 None => bail!("no {what} within {PATIENCE:?}"),
             }
         }
+    }
+}
+
+impl<IO> Drop for Peer<IO> {
+    fn drop(&mut self) {
+        self.reading.abort();
     }
 }
 

@@ -32,6 +32,8 @@ pub enum Codes {
     Exact,
     /// PROTOCOL_ERROR stands for any other; the `h2` crate knows few others.
     Generic,
+    /// The same, and the end may come without GOAWAY: over TCP what is still unread takes it along.
+    OrCut,
 }
 
 /// Sends one case over a fresh connection; an error says what came instead of what is right.
@@ -61,7 +63,10 @@ where
 
 fn allowing(case: &Case, codes: Codes) -> Case {
     let mut case = case.clone();
-    if codes == Codes::Generic {
+    if codes == Codes::OrCut && case.right.iter().any(|right| matches!(right, Reaction::Close(_))) {
+        case.right.push(Reaction::End);
+    }
+    if codes != Codes::Exact {
         let generic = case.right.iter().filter_map(|right| match right {
             Reaction::Close(_) => Some(Reaction::Close(code::PROTOCOL_ERROR)),
             Reaction::Reset(stream, _) => Some(Reaction::Reset(*stream, code::PROTOCOL_ERROR)),

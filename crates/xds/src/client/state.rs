@@ -3,11 +3,15 @@
 use super::{Batch, Change, Config, Rejection, Sink};
 use crate::wds::{decode_address, decode_authorization};
 use model::Str;
+use parking_lot::Mutex;
 use proto::{
     discovery::{DeltaDiscoveryRequest, DeltaDiscoveryResponse, Resource},
     rpc, type_url,
 };
-use std::collections::{HashMap, HashSet};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 /// The types a proxy asks for, in the order in which it asks.
 const TYPES: [&str; 2] = [type_url::ADDRESS, type_url::AUTHORIZATION];
@@ -23,28 +27,41 @@ pub struct Reply {
     pub accepted: bool,
 }
 
+/// Name → version of everything held, per type: addresses, then policies. A name that was asked for and has not come yet has no
+/// version.
+pub type Held = [HashMap<Str, String>; 2];
+
+/// The same, for those who write it down. Never locked for long.
+pub type SharedHeld = Arc<Mutex<Held>>;
+
 /// The client's side of the protocol, over any number of streams.
 #[derive(Debug)]
 pub struct State {
     config: Config,
-    /// Name → version of everything held, per type. A name that was asked for and has not come yet has no version.
-    held: [HashMap<Str, String>; 2],
+    held: SharedHeld,
     /// Types of which a response was accepted.
     synced: [bool; 2],
 }
 
 impl State {
-    /// A client that holds nothing yet.
-    pub fn new(config: Config) -> Self {
+    /// A client that holds what its settings say, at first nothing.
+    pub fn new(mut config: Config) -> Self {
         let synced = [config.on_demand, false];
-        Self { config, held: Default::default(), synced }
+        let held = Arc::new(Mutex::new(std::mem::take(&mut config.held)));
+        Self { config, held, synced }
+    }
+
+    /// What is held, now and later.
+    pub fn held(&self) -> SharedHeld {
+        self.held.clone()
     }
 
     /// The requests that open a stream.
     pub fn open(&self) -> Vec<DeltaDiscoveryRequest> {
         let mut requests = Vec::with_capacity(TYPES.len());
         for (index, type_url) in TYPES.into_iter().enumerate() {
-            let versions = self.held[index].iter().map(|(name, version)| (name.to_string(), version.clone())).collect();
+            let versions =
+                self.held.lock()[index].iter().map(|(name, version)| (name.to_string(), version.clone())).collect();
             // Subscribing and unsubscribing everything says "nothing by itself"; an empty list would mean everything.
             let by_itself =
                 if self.config.on_demand && type_url == type_url::ADDRESS { vec!["*".to_owned()] } else { Vec::new() };
@@ -67,10 +84,10 @@ impl State {
 
     /// The request for one more address, unless it is held or asked for already.
     pub fn demand(&mut self, key: &str) -> Option<DeltaDiscoveryRequest> {
-        if self.held[0].contains_key(key) {
+        if self.held.lock()[0].contains_key(key) {
             return None;
         }
-        self.held[0].insert(key.into(), String::new());
+        self.held.lock()[0].insert(key.into(), String::new());
         Some(DeltaDiscoveryRequest {
             type_url: type_url::ADDRESS.to_owned(),
             resource_names_subscribe: vec![key.to_owned()],
@@ -124,7 +141,8 @@ impl State {
         // The sink goes first: whoever waits for a name must find its effect.
         rejections.extend(sink.apply(batch));
         let refused: HashSet<Str> = rejections.iter().map(|rejection| rejection.name.clone()).collect();
-        let held = &mut self.held[index];
+        let mut all = self.held.lock();
+        let held = &mut all[index];
         let mut settled = HashSet::new();
         for resource in &response.resources {
             for alias in &resource.aliases {

@@ -1,6 +1,6 @@
 //! The shell around [`State`]: opens streams, moves messages, waits between streams, tells who waits.
 
-use super::{Backoff, Batch, Config, Ended, Event, Rejection, Sink, State};
+use super::{Backoff, Batch, Config, Ended, Event, Rejection, SharedHeld, Sink, State};
 use crate::MAX_MESSAGE_BYTES;
 use futures_util::StreamExt;
 use model::Str;
@@ -37,6 +37,8 @@ pub struct Handle {
     pub synced: watch::Receiver<bool>,
     /// Asks for single addresses.
     pub demand: Demand,
+    /// What is held, for those who write it down.
+    pub held: SharedHeld,
 }
 
 /// Asks for single addresses, for clients that do not hold all.
@@ -83,7 +85,8 @@ impl<S: Sink> Client<S> {
         let timeout = config.demand_timeout;
         let (synced, seen) = watch::channel(false);
         let client = Self { state: State::new(config), sink, synced, demands, waiting: HashMap::new() };
-        (client, Handle { synced: seen, demand: Demand { wanted, timeout } })
+        let held = client.state.held();
+        (client, Handle { synced: seen, demand: Demand { wanted, timeout }, held })
     }
 
     /// Keeps a stream open, one channel from `connect` after the other; drop the future to stop.

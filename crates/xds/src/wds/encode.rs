@@ -13,11 +13,20 @@ use proto::workload as wire;
 
 /// The wire message of a model value.
 pub fn encode_address(address: &Address) -> wire::Address {
-    let r#type = match address {
-        Address::Workload(workload) => wire::address::Type::Workload(self::workload(workload)),
-        Address::Service(service) => wire::address::Type::Service(self::service(service)),
-    };
-    wire::Address { r#type: Some(r#type) }
+    match address {
+        Address::Workload(workload) => encode_workload(workload),
+        Address::Service(service) => encode_service(service),
+    }
+}
+
+/// The same of a workload.
+pub fn encode_workload(workload: &Workload) -> wire::Address {
+    wire::Address { r#type: Some(wire::address::Type::Workload(self::workload(workload))) }
+}
+
+/// The same of a service.
+pub fn encode_service(service: &Service) -> wire::Address {
+    wire::Address { r#type: Some(wire::address::Type::Service(self::service(service))) }
 }
 
 fn workload(workload: &Workload) -> wire::Workload {

@@ -131,6 +131,12 @@ pub(super) fn render(
         {
             object["spec"]["replicas"] = replicas.into();
         }
+        if let Some(right) = own.of(*kind).and_then(right_on_the_node) {
+            let key = kind.key();
+            return Err(Invalid(format!(
+                "the overlay of {key} asks for {right}, which only the parameters of a class may give"
+            )));
+        }
         own.lay(*kind, object);
         check(*kind, object)?;
     }
@@ -265,6 +271,19 @@ fn forbidden(kind: Kind, overlay: &Value) -> Option<String> {
         Kind::ServiceAccount => return None,
     };
     overlay["spec"].get(fixed).map(|_| format!("spec.{fixed} cannot be changed"))
+}
+
+/// A right on the node that an overlay asks for. Whoever may make a gateway in a namespace need not be somebody who may
+/// run such pods, and it is the control plane that makes them.
+fn right_on_the_node(overlay: &Value) -> Option<&'static str> {
+    let pod = &overlay["spec"]["template"]["spec"];
+    let list = |name: &str| pod[name].as_array().into_iter().flatten();
+    let privileged = |container: &Value| container["securityContext"]["privileged"] == true;
+    let namespace = ["hostNetwork", "hostPID", "hostIPC"].into_iter().find(|namespace| pod[*namespace] == true);
+    if list("containers").chain(list("initContainers")).any(privileged) {
+        return Some("a privileged container");
+    }
+    namespace.or_else(|| list("volumes").any(|volume| volume.get("hostPath").is_some()).then_some("a hostPath volume"))
 }
 
 /// Whether the result is still an object of its kind that selects its own pods.

@@ -163,6 +163,9 @@ fn overlays_tune_what_is_deployed() {
 #[case::another_target(json!({"horizontalPodAutoscaler": "spec: {scaleTargetRef: {name: x}}"}), "scaleTargetRef")]
 #[case::wrong_shape(json!({"deployment": "spec: {replicas: many}"}), "spec.replicas")]
 #[case::lost_label(json!({"deployment": "spec: {template: {metadata: {labels: {gateway.networking.k8s.io/gateway-name: null}}}}"}), "labels")]
+#[case::host_network(json!({"deployment": "spec: {template: {spec: {hostNetwork: true}}}"}), "hostNetwork")]
+#[case::privileged(json!({"deployment": "spec: {template: {spec: {containers: [{name: istio-proxy, securityContext: {privileged: true}}]}}}"}), "privileged")]
+#[case::host_path(json!({"deployment": "spec: {template: {spec: {volumes: [{name: x, hostPath: {path: /}}]}}}"}), "hostPath")]
 fn parameters_that_cannot_be(#[case] data: Value, #[case] told: &str) {
     let parameters = Parameters { class: None, own: map(data) };
     let error =

@@ -2,11 +2,14 @@
 
 use super::{
     View, implicit, policies, ports, service,
+    verdict::READABLE,
     view::{ip_bytes, selects},
     waypoint::{self, Traffic},
     workload_name,
 };
-use api::{EndpointSlice, Gateway, Pod, Resource, discovery::SERVICE_NAME_LABEL};
+use api::{
+    Condition, Container, EndpointSlice, Gateway, Pod, PodSpec, PodStatus, Resource, discovery::SERVICE_NAME_LABEL,
+};
 use model::well_known::REDIRECTION_ANNOTATION;
 use proto::workload::{
     ApplicationTunnel, Locality, NetworkMode, PortList, TunnelProtocol, Workload, WorkloadStatus, WorkloadType,
@@ -54,6 +57,43 @@ pub(super) fn workload(pod: &Pod, view: View<'_>) -> Option<Workload> {
         network_mode: if pod.spec.host_network { NetworkMode::HostNetwork } else { NetworkMode::Standard }.into(),
         ..Workload::default()
     })
+}
+
+/// Takes away what neither the resolution nor the authority reads: most of a pod.
+pub(super) fn trim(pod: &mut Pod) {
+    let metadata = &mut pod.metadata;
+    (metadata.managed_fields, metadata.finalizers) = (Vec::new(), Vec::new());
+    metadata.annotations.retain(|key, _| key == REDIRECTION_ANNOTATION || key.starts_with("istio.io/"));
+    metadata.owner_references.retain(|owner| owner.controller);
+    let spec = std::mem::take(&mut pod.spec);
+    pod.spec = PodSpec {
+        node_name: spec.node_name,
+        service_account: spec.service_account,
+        service_account_name: spec.service_account_name,
+        host_network: spec.host_network,
+        containers: with_named_ports(spec.containers),
+        init_containers: with_named_ports(spec.init_containers),
+        ..PodSpec::default()
+    };
+    let status = std::mem::take(&mut pod.status);
+    let read = |condition: &Condition| matches!(condition.type_.as_str(), "Ready" | READABLE);
+    pod.status = PodStatus {
+        phase: status.phase,
+        conditions: status.conditions.into_iter().filter(read).collect(),
+        pod_ip: status.pod_ip,
+        pod_ips: status.pod_ips,
+        ..PodStatus::default()
+    };
+}
+
+/// Of containers only what a service's named target port may mean.
+fn with_named_ports(containers: Vec<Container>) -> Vec<Container> {
+    let kept = containers.into_iter().filter_map(|container| {
+        let ports: Vec<_> = container.ports.into_iter().filter(|port| !port.name.is_empty()).collect();
+        let restart_policy = container.restart_policy;
+        (!ports.is_empty()).then(|| Container { ports, restart_policy, ..Container::default() })
+    });
+    kept.collect()
 }
 
 pub(super) fn uid(pod: &Pod, view: View<'_>) -> String {

@@ -35,7 +35,7 @@ pub struct Resolver {
     objects: Objects,
     hosts: Hosts,
     dirty: Dirty,
-    /// Names of the resources that each source brought last time.
+    /// Names of the resources that each source brought last time; not of sources that have a name of their own.
     brought: HashMap<Source, Vec<Str>>,
     /// Which source a name is from: two sources may want the same one for a moment, or for good.
     bringers: HashMap<Str, Vec<Source>>,
@@ -136,6 +136,11 @@ impl Resolver {
         resources: Vec<XdsResource>,
         changes: &mut HashMap<Str, Option<XdsResource>>,
     ) {
+        if let Some(name) = source.own_name(&self.mesh) {
+            // Nobody else brings a resource of this name. Removing one that is not there changes nothing.
+            changes.insert(name, resources.into_iter().next());
+            return;
+        }
         let names: Vec<Str> = resources.iter().map(|resource| resource.name.clone()).collect();
         let before = self.brought.remove(&source).unwrap_or_default();
         for name in before.into_iter().filter(|name| !names.contains(name)) {

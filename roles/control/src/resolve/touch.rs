@@ -5,9 +5,13 @@
 mod kinds;
 
 use super::{View, view::HostOwner};
-use crate::objects::{Objects, Table};
+use crate::{
+    objects::{Objects, Table},
+    settings::Mesh,
+};
 use api::{Condition, ObjectMeta, Resource, Service, ServiceEntry, salvage::Salvaged};
 use kinds::{add_policies_with_target, touch_selected, touch_slice};
+use model::Str;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// An object that resources come from.
@@ -29,6 +33,17 @@ pub enum Source {
     WaypointOnly(String, String),
     /// No resource: whether an object, after its kind, can be read.
     Shape(&'static str, String, String),
+}
+
+impl Source {
+    /// The name of the only resource that can come from the source, and from no other source. Most sources are pods,
+    /// and books about what each brought would be as large as the pods.
+    pub(super) fn own_name(&self, mesh: &Mesh) -> Option<Str> {
+        match self {
+            Self::Pod(namespace, name) => Some(format!("{}//Pod/{namespace}/{name}", mesh.cluster_id).into()),
+            _ => None,
+        }
+    }
 }
 
 /// Sources that must be resolved again.
@@ -107,6 +122,11 @@ pub trait Kind: Resource {
         None
     }
 
+    /// Takes away what is not read here, from objects that are too many to be kept whole.
+    fn trim(&mut self) {
+        self.metadata_mut().managed_fields = Vec::new();
+    }
+
     /// What the object's status says.
     fn conditions(&self) -> &[Condition] {
         &[]
@@ -138,24 +158,39 @@ pub(super) fn spread(dirty: &mut Dirty, view: View<'_>) {
         .cloned()
         .collect();
     for source in services {
-        match &source {
+        let hosts = match &source {
             Source::Service(namespace, name) => {
                 add_policies_with_target(Service::KIND, namespace, name, view, dirty);
-                let service = view.objects.services.get(namespace, name);
-                if let Some(service) = service.filter(|_| view.mesh.auto_allow_waypoint) {
-                    touch_selected(namespace, &service.spec.selector, view, dirty);
-                    view.slices_of(service).for_each(|slice| touch_slice(slice, view, dirty));
-                }
+                view.objects.services.get(namespace, name).map(|service| vec![view.hostname(service)])
             }
             Source::ServiceEntry(namespace, name) => {
                 add_policies_with_target(ServiceEntry::KIND, namespace, name, view, dirty);
+                view.objects.service_entries.get(namespace, name).map(|entry| entry.spec.hosts.clone())
+            }
+            _ => None,
+        };
+        if view.mesh.auto_allow_waypoint {
+            touch_behind(&hosts.unwrap_or_default(), view, dirty);
+        }
+    }
+}
+
+/// The workloads of everybody who claims some hosts: the waypoint of the one who counts stands in front of them all.
+fn touch_behind(hosts: &[String], view: View<'_>, dirty: &mut Dirty) {
+    dirty.add_host_owners(hosts, view);
+    for owner in hosts.iter().flat_map(|host| view.hosts.owners(host)) {
+        match owner {
+            HostOwner::Service { namespace, name } => {
+                let Some(service) = view.objects.services.get(namespace, name) else { continue };
+                touch_selected(namespace, &service.spec.selector, view, dirty);
+                view.slices_of(service).for_each(|slice| touch_slice(slice, view, dirty));
+            }
+            HostOwner::ServiceEntry { namespace, name } => {
                 let entry = view.objects.service_entries.get(namespace, name);
-                let selector = entry.and_then(|entry| entry.spec.workload_selector.as_ref());
-                if let Some(selector) = selector.filter(|_| view.mesh.auto_allow_waypoint) {
+                if let Some(selector) = entry.and_then(|entry| entry.spec.workload_selector.as_ref()) {
                     touch_selected(namespace, &selector.labels, view, dirty);
                 }
             }
-            _ => {}
         }
     }
 }

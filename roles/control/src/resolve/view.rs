@@ -88,8 +88,8 @@ impl<'a> View<'a> {
     ) -> impl Iterator<Item = &'a ObjectMeta> {
         services.keys().filter_map(move |key| {
             let (namespace, host) = key.split_once('/')?;
-            let mut owners = self.hosts.owners(host).filter(|owner| owner.namespace() == namespace);
-            match owners.next()? {
+            let owners = self.hosts.owners(host).filter(|owner| owner.namespace() == namespace);
+            match owners.min_by(|a, b| self.rank(a).cmp(&self.rank(b)))? {
                 HostOwner::Service { namespace, name } => {
                     self.objects.services.get(namespace, name).map(|service| &service.metadata)
                 }

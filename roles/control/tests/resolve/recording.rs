@@ -1,7 +1,7 @@
 //! The objects of a recorded cluster resolve to what its control plane sent, field for field.
 
 use control::{
-    resolve::{Changes, Resolver},
+    resolve::{Changes, Kind, Resolver},
     settings::Mesh,
 };
 use prost::Message;
@@ -44,6 +44,19 @@ fn addresses_equal_the_recorded_ones() {
     for (name, address) in &expected {
         assert_eq!(&ours[name], address, "{name}");
     }
+}
+
+#[test]
+fn a_trimmed_pod_resolves_to_the_same() {
+    let whole = resolver();
+    let mut trimmed = resolver();
+    for pod in whole.view().objects.pods.iter() {
+        let mut pod = (**pod).clone();
+        pod.trim();
+        trimmed.set(std::sync::Arc::new(pod));
+    }
+    let mut whole = whole;
+    assert_eq!(trimmed.resolve().addresses, whole.resolve().addresses);
 }
 
 #[test]

@@ -5,6 +5,19 @@ use inpod::SocketConfig;
 use model::well_known;
 use std::time::Duration;
 
+/// What one pod may hold at a time of the proxy that all pods share.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct QuotaConfig {
+    /// Captured connections.
+    pub connections: usize,
+    /// TLS handshakes with its peers.
+    pub handshakes: usize,
+    /// Tunnels that its peers have opened.
+    pub streams: usize,
+    /// Bytes that its peers may have in flight, over all their tunnel connections.
+    pub buffered_bytes: usize,
+}
+
 pub(super) fn tunnels(environment: &Environment) -> Result<TunnelConfig, ConfigError> {
     let engine = environment.with("HBONE_ENGINE", |text| match text {
         "own" => Ok(hbone::Engine::Own),
@@ -30,6 +43,20 @@ pub(super) fn tunnels(environment: &Environment) -> Result<TunnelConfig, ConfigE
     }
     if !(16_384..=16_777_215).contains(&config.frame_size) {
         return conflict("HTTP2_FRAME_SIZE must lie between 16384 and 16777215");
+    }
+    Ok(config)
+}
+
+/// Limits of one pod; none may be so low that nothing passes.
+pub(super) fn quotas(environment: &Environment) -> Result<QuotaConfig, ConfigError> {
+    let config = QuotaConfig {
+        connections: environment.parse("POD_MAX_CONNECTIONS", 32 << 10)?,
+        handshakes: environment.parse("POD_MAX_HANDSHAKES", 256)?,
+        streams: environment.parse("POD_MAX_STREAMS", 32 << 10)?,
+        buffered_bytes: environment.parse("POD_MAX_BUFFERED_BYTES", 1 << 30)?,
+    };
+    if config.connections == 0 || config.handshakes == 0 || config.streams == 0 || config.buffered_bytes < 1 << 20 {
+        return conflict("POD_MAX_* of 0, or POD_MAX_BUFFERED_BYTES below 1 MiB, would let nothing pass; raise it");
     }
     Ok(config)
 }

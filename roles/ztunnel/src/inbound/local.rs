@@ -12,6 +12,7 @@ use crate::{
     certificates::{certificate, identity_of},
     flow::{self, Session, abort},
     pod::Shard,
+    quota,
 };
 use hbone::Authority;
 use model::{Identity, Reason, Workload, well_known};
@@ -39,7 +40,7 @@ pub(crate) struct Joined {
     shard: Arc<Shard>,
     session: Session,
     application: TcpStream,
-    _room: OwnedSemaphorePermit,
+    _place: OwnedSemaphorePermit,
     _guard: drain::Guard,
 }
 
@@ -52,7 +53,13 @@ pub(crate) async fn join(
 ) -> Option<Result<Joined, Reason>> {
     let since = Instant::now();
     let shard = neighbour(origin, identity, far, asked.hop).await?;
-    let room = shard.room.clone().try_acquire_owned().ok()?;
+    let place = match shard.pod.quotas.stream() {
+        Ok(place) => place,
+        Err(limit) => {
+            quota::refuse(&shard.pod, limit, Direction::Inbound, asked.source, asked.hop);
+            return Some(Err(Reason::TunnelRefused(503)));
+        }
+    };
     let guard = shard.pod.drain.guard();
     let connection = Connection {
         shard: shard.clone(),
@@ -84,7 +91,7 @@ pub(crate) async fn join(
         reached = reached => reached,
     };
     Some(match reached {
-        Ok(application) => Ok(Joined { shard, session, application, _room: room, _guard: guard }),
+        Ok(application) => Ok(Joined { shard, session, application, _place: place, _guard: guard }),
         Err(Refusal { status, reason }) => {
             session.finish(reason);
             Err(Reason::TunnelRefused(status))

@@ -1,7 +1,7 @@
 //! The tables of ztunnel.md §7.2 and §7.3.
 
 use super::*;
-use model::{ApplicationTunnel, Change, NamespacedHostname, PortMap};
+use model::{ApplicationTunnel, Change, NamespacedHostname, PortMap, WeightedWaypoint};
 use rstest::rstest;
 
 const ILLEGAL: [u16; 3] = [15001, 15006, 15008];
@@ -39,6 +39,14 @@ fn mesh(local: &Workload) -> Mesh {
         GatewayDestination::Address(NetworkAddress { network: "".into(), address: "10.0.0.1".parse().unwrap() });
     let mut sandwiched = workload("sandwiched", "10.0.0.7");
     sandwiched.waypoint = Some(GatewayAddress { destination: by_address, hbone_mtls_port: 15008 });
+    let weighted = |name, weight| WeightedWaypoint {
+        destination: GatewayAddress { destination: named(name).unwrap(), hbone_mtls_port: 15008 },
+        weight,
+    };
+    let split = Service {
+        weighted_waypoints: vec![weighted("elsewhere", 9), weighted("way", 1)],
+        ..service("split", "10.1.0.4", None)
+    };
     Mesh::new().apply([
         Change::Workload(Arc::new(local.clone())),
         Change::Workload(Arc::new(workload("stranger", "10.0.0.9"))),
@@ -46,6 +54,7 @@ fn mesh(local: &Workload) -> Mesh {
         Change::Service(Arc::new(service("way", "10.1.0.1", None))),
         Change::Service(Arc::new(service("behind", "10.1.0.2", named("way")))),
         Change::Service(Arc::new(service("other", "10.1.0.3", named("elsewhere")))),
+        Change::Service(Arc::new(split)),
     ])
 }
 
@@ -71,6 +80,7 @@ fn resolve_for(local: &Workload, authority: &str) -> Result<Target, Refusal> {
 #[case::own_address("10.0.0.1:8080", Ok("10.0.0.1:8080"))]
 #[case::a_service_it_is_the_waypoint_of("10.1.0.2:80", Ok("10.0.0.1:80"))]
 #[case::a_workload_it_is_the_waypoint_of("10.0.0.7:80", Ok("10.0.0.1:80"))]
+#[case::a_service_it_is_one_of_several_waypoints_of("10.1.0.4:80", Ok("10.0.0.1:80"))]
 #[case::another_waypoints_service("10.1.0.3:80", Err(400))]
 #[case::its_own_service_without_waypoint("10.1.0.1:80", Err(400))]
 #[case::another_workload("10.0.0.9:8080", Err(400))]

@@ -14,7 +14,7 @@ use crate::{
     pod::{self, Shard},
     policy,
     proxy::Proxy,
-    telling,
+    quota, telling,
 };
 use authz::Verdict;
 use hbone::{Authority, BadRequest, Baggage, Carrier, Incoming, ServerOptions};
@@ -72,16 +72,24 @@ impl<'a> Said<'a> {
 /// Handles one connection to the HBONE port.
 pub(crate) async fn handle(shard: Arc<Shard>, client: TcpStream, source: SocketAddr) {
     let local = local_address(&client);
-    let (tls, peer, chain) = match secure(&shard, client).await {
+    let pod = &shard.pod;
+    let secured = match pod.quotas.handshake(source.ip()) {
+        Ok(_going_on) => secure(&shard, client).await,
+        Err(limit) => return quota::refuse_connection(pod, limit, Direction::Inbound, &client, source),
+    };
+    let (tls, peer, chain) = match secured {
         Ok(secured) => secured,
         Err((workload, reason)) => {
             let traffic = &shard.pod.proxy.metrics.traffic;
             return flow::fail_early(traffic, Direction::Inbound, source, local, workload.as_deref(), reason);
         }
     };
-    let config = &shard.pod.proxy.config;
-    let options =
-        ServerOptions { engine: config.tunnels.engine, windows: pod::windows(config), ..ServerOptions::default() };
+    let config = &pod.proxy.config;
+    let (windows, _buffers) = match pod.quotas.windows(pod::windows(config)) {
+        Ok(granted) => granted,
+        Err(limit) => return quota::refuse(pod, limit, Direction::Inbound, source, local),
+    };
+    let options = ServerOptions { engine: config.tunnels.engine, windows, ..ServerOptions::default() };
     let drain = shard.pod.drain.clone();
     let connection = Arc::new(Connection { shard, source, local, peer, chain });
     let requests = connection.clone();
@@ -116,8 +124,6 @@ async fn secure(shard: &Shard, client: TcpStream) -> Result<Secured, (Option<Arc
     let identity = identity_of(&workload, &shard.pod.info);
     let handshake = async {
         let certificate = certificate(&proxy.certificates, &identity).await.map_err(Reason::IdentityFailed)?;
-        // The semaphore is never closed.
-        let _room = shard.handshakes.acquire().await.map_err(|_| Reason::Drained)?;
         if proxy.config.seals() {
             let sealed = certificate.accept_sealed(client).await.map_err(|error| refused(proxy, error))?;
             let (peer, chain) = (sealed.peer.clone(), sealed.chain.clone());
@@ -154,6 +160,13 @@ fn refused(proxy: &Proxy, error: HandshakeError) -> Reason {
 async fn request(connection: Arc<Connection>, incoming: Incoming) {
     let since = Instant::now();
     let shard = &connection.shard;
+    let _place = match shard.pod.quotas.stream() {
+        Ok(place) => place,
+        Err(limit) => {
+            quota::refuse(&shard.pod, limit, Direction::Inbound, connection.source, connection.local);
+            return incoming.reject(StatusCode::SERVICE_UNAVAILABLE);
+        }
+    };
     let authority = incoming.authority();
     let admissible = match admissible(&connection, authority).await {
         Ok(admissible) => admissible,

@@ -63,7 +63,15 @@ pub(super) fn to_workload_waypoint(
     chooser: &mut Chooser<'_>,
 ) -> Result<Route, Reason> {
     let resolved = resolve(mesh, source, waypoint, Port::Waypoint, destination.ip(), chooser);
-    Ok(to_resolved(resolved.ok_or_else(|| unknown_waypoint(waypoint))?, destination, None))
+    let resolved = resolved.ok_or_else(|| unknown_waypoint(waypoint))?;
+    let network = &resolved.choice.workload.network;
+    if *network != source.workload.network {
+        // Its address means somebody else here, or nobody.
+        let why =
+            format!("waypoint {} is in network {network:?}, which is reached by service only", waypoint.destination);
+        return Err(Reason::GatewayUnknown(why));
+    }
+    Ok(to_resolved(resolved, destination, None))
 }
 
 fn to_resolved(resolved: Resolved, destination: SocketAddr, service: Option<Arc<Service>>) -> Route {

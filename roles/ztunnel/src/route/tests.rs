@@ -215,6 +215,17 @@ fn a_workloads_waypoint_is_for_traffic_addressed_to_the_workload() {
 }
 
 #[test]
+fn a_workloads_waypoint_in_another_network_is_not_dialled_by_its_address() {
+    let waypoint = Workload { network: "far".into(), ..workload("waypoint", &["10.0.0.7"]) };
+    let behind = Workload { waypoint: named("way"), ..workload("behind", &["10.0.0.4"]) };
+    let world =
+        World::default().and(service("way", "10.1.0.7")).with(serves(waypoint, "way", &[(15008, 15008)])).with(behind);
+    let expected = "error unknown network gateway: waypoint ns/way.ns.svc is in network \"far\", \
+                    which is reached by service only";
+    assert_eq!(text(&world.way("10.0.0.4:80")), expected);
+}
+
+#[test]
 fn a_waypoint_behind_a_tunnelled_workload_may_lack_the_port() {
     let tunnel = ApplicationTunnel { protocol: ApplicationTunnelProtocol::Proxy, port: Some(15088) };
     let waypoint = Workload { application_tunnel: Some(tunnel), ..workload("sandwich", &["10.0.0.7"]) };

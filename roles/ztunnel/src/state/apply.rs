@@ -38,7 +38,8 @@ impl Sink for XdsSink {
     }
 }
 
-fn changes(batch: Batch) -> Vec<Change> {
+/// What one batch means for the mesh.
+pub(crate) fn changes(batch: Batch) -> Vec<Change> {
     match batch {
         Batch::Addresses(list) => list.into_iter().map(address_change).collect(),
         Batch::Authorizations(list) => list

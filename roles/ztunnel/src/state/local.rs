@@ -2,10 +2,10 @@
 //! An unknown field is an error, because a misspelt one would silently change what traffic does.
 
 use model::{
-    Action, ApplicationTunnel, ApplicationTunnelProtocol, Authorization, Change, GatewayAddress, GatewayDestination,
-    Health, IpFamilies, LoadBalancing, LoadBalancingMode, LoadBalancingScope, Locality, NamespacedHostname,
-    NetworkAddress, NetworkMode, PolicyScope, PortMap, Rule, Service, Str, TunnelProtocol, Visibility, Workload,
-    WorkloadType,
+    Action, ApplicationTunnel, ApplicationTunnelProtocol, Authorization, Change, Cidr, GatewayAddress,
+    GatewayDestination, Health, IpFamilies, LoadBalancing, LoadBalancingMode, LoadBalancingScope, Locality,
+    NamespacedHostname, NetworkAddress, NetworkMode, PolicyScope, PortMap, Rule, Service, Str, TunnelProtocol,
+    Visibility, WeightedWaypoint, Workload, WorkloadType,
 };
 use serde::Deserialize;
 use std::{collections::BTreeMap, net::IpAddr, path::Path, sync::Arc};
@@ -98,13 +98,30 @@ struct LocalService {
     namespace: String,
     hostname: String,
     vips: Vec<String>,
+    cidr_vips: Vec<LocalRange>,
     ports: BTreeMap<u16, u16>,
     subject_alt_names: Vec<String>,
     waypoint: Option<LocalGateway>,
+    weighted_waypoints: Vec<LocalWeighted>,
     load_balancer: Option<LocalBalancer>,
     ip_families: Option<String>,
     canonical: bool,
     visibility: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct LocalRange {
+    #[serde(default)]
+    network: String,
+    cidr: String,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct LocalWeighted {
+    destination: LocalGateway,
+    weight: u32,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -239,9 +256,11 @@ fn service(local: LocalService) -> Result<Service, LocalError> {
         namespace: local.namespace.into(),
         hostname: local.hostname.into(),
         vips: local.vips.iter().map(|vip| network_address(vip)).collect::<Result<_, _>>()?,
+        cidr_vips: local.cidr_vips.into_iter().map(range).collect::<Result<_, _>>()?,
         ports: local.ports.into_iter().collect(),
         subject_alt_names: local.subject_alt_names.into_iter().map(Str::from).collect(),
         waypoint: local.waypoint.map(gateway).transpose()?,
+        weighted_waypoints: local.weighted_waypoints.into_iter().map(weighted).collect::<Result<_, _>>()?,
         load_balancing: local.load_balancer.map(balancing).transpose()?,
         ip_families: match local.ip_families.as_deref() {
             None => None,
@@ -258,6 +277,17 @@ fn service(local: LocalService) -> Result<Service, LocalError> {
         },
         ..Service::default()
     })
+}
+
+fn range(local: LocalRange) -> Result<Cidr, LocalError> {
+    match local.cidr.parse() {
+        Ok(range) => Ok(Cidr { network: local.network.into(), range }),
+        Err(_) => wrong("range", &local.cidr),
+    }
+}
+
+fn weighted(local: LocalWeighted) -> Result<WeightedWaypoint, LocalError> {
+    Ok(WeightedWaypoint { destination: gateway(local.destination)?, weight: local.weight })
 }
 
 fn balancing(local: LocalBalancer) -> Result<LoadBalancing, LocalError> {
@@ -310,6 +340,8 @@ services:
   namespace: default
   hostname: example.com
   vips: ["/127.10.0.1"]
+  cidrVips: [{network: "", cidr: 127.11.0.0/16}]
+  weightedWaypoints: [{destination: {destination: default/way, hboneMtlsPort: 15008}, weight: 3}]
   ports: {80: 8080}
 policies:
 - name: deny
@@ -328,8 +360,20 @@ policies:
         assert_eq!(workload.tunnel_protocol, TunnelProtocol::Hbone);
         let key = "default/example.com".parse().unwrap();
         assert_eq!(mesh.endpoints(&key).next().unwrap().ports.target(80), Some(8080));
+        let service = mesh.service_by_key(&key).unwrap();
+        assert_eq!((service.cidr_vips.len(), service.weighted_waypoints[0].weight), (1, 3));
         let policy = mesh.policy_by_key("default/deny").unwrap();
         assert_eq!(policy.rules[0].clauses[0].len(), 2);
+    }
+
+    #[test]
+    fn a_file_is_read_once_and_one_that_is_not_there_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("mesh.yaml");
+        let error = read_file(&path).unwrap_err().to_string();
+        assert!(error.contains("mesh.yaml"), "{error}");
+        std::fs::write(&path, DOCUMENT).unwrap();
+        assert_eq!(read_file(&path).unwrap().len(), 3);
     }
 
     #[rstest]

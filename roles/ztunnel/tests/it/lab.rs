@@ -217,12 +217,6 @@ struct Agent {
     _folder: tempfile::TempDir,
 }
 
-/// With `RUST_LOG` set, the proxies' log is shown.
-fn show_log() {
-    static LOG: std::sync::OnceLock<Option<telemetry::log::Log>> = std::sync::OnceLock::new();
-    LOG.get_or_init(|| std::env::var("RUST_LOG").is_ok().then(|| telemetry::log::init_from_env().unwrap()));
-}
-
 /// An authority shared by all nodes of a test.
 pub(crate) fn authority() -> Arc<IssuerSource> {
     let clock = Clock::system();
@@ -266,7 +260,7 @@ impl Node {
         settings: &[(&str, &str)],
         resolver: &Path,
     ) -> Self {
-        show_log();
+        let levels = Some(crate::logged::logged().levels.clone());
         let folder = tempfile::tempdir().unwrap();
         let socket = folder.path().join("zds");
         let keeper_socket = folder.path().join("keeper");
@@ -289,7 +283,7 @@ impl Node {
         let listener = agent_runtime.block_on(async { Listener::bind(&socket).unwrap() });
         let shutdown = Shutdown::new();
         let ending = shutdown.clone();
-        let parts = Parts { levels: None, clock: Clock::system(), resolver: resolver.to_owned() };
+        let parts = Parts { levels, clock: Clock::system(), resolver: resolver.to_owned() };
         let authority = authority.map(|authority| authority as Arc<dyn CertificateSource>);
         let proxy = move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();

@@ -164,6 +164,7 @@ fn the_proxy_itself_is_scraped_through_the_mesh() {
         let mut refused = client.connect(&format!("{PROXY}:{port}")).unwrap();
         greeting(&mut refused).unwrap_err();
     }
+    n2.metrics_until(|text| text.contains("istio_tcp_connections_failed_total{reporter=\"destination\""));
     let dump: serde_json::Value = serde_json::from_str(&n2.http("GET", 15000, "/config_dump").1).unwrap();
     assert_eq!(dump["workloadState"], serde_json::json!({}), "it is no pod of the agent's");
 }

@@ -166,3 +166,45 @@ fn without_proxying_dns_is_still_served_and_nothing_else() {
         world.client.connect(&format!("127.0.0.1:{port}")).unwrap_err();
     }
 }
+
+/// Families of a scrape: type, and the names of the labels of their series.
+fn families(text: &str) -> std::collections::BTreeMap<String, (String, std::collections::BTreeSet<String>)> {
+    let mut families = std::collections::BTreeMap::new();
+    for line in text.lines() {
+        if let Some(rest) = line.strip_prefix("# TYPE ") {
+            let (name, kind) = rest.split_once(' ').unwrap();
+            families.insert(name.to_owned(), (kind.to_owned(), std::collections::BTreeSet::new()));
+        } else if let Some((series, labels)) = line.split_once('{').filter(|_| !line.starts_with('#')) {
+            let family: &mut (String, _) =
+                families.iter_mut().rev().find(|(name, _)| series.starts_with(name.as_str())).unwrap().1;
+            let names = labels.split("=\"").filter_map(|part| part.rsplit(['{', ',']).next());
+            let names =
+                names.filter(|name| name.chars().all(|c| c.is_ascii_lowercase() || c == '_') && !name.is_empty());
+            family.1.extend(names.map(str::to_owned));
+        }
+    }
+    families
+}
+
+#[test]
+fn every_recorded_family_is_there_with_its_type_and_labels() {
+    let world = world(&[]);
+    world.ask(&dns_query("outside.example"));
+    // A destination that nobody serves: a connection that failed.
+    world.client.exchange("10.96.0.80:80", b"nobody").unwrap_err();
+    let resolved = world.node.metrics_until(|text| {
+        text.contains("istio_dns_upstream_request_duration_seconds_count") && text.contains("connections_failed_total")
+    });
+    let (with_control, _control) = super::World::with_control(&mesh("", ""));
+    with_control.client.exchange("10.96.0.80:80", b"counted").unwrap();
+    let synchronised = with_control.n2.metrics_until(|text| {
+        text.contains("istio_xds_message_total") && text.contains("istio_tcp_connections_closed_total")
+    });
+    let (resolved, synchronised) = (families(&resolved), families(&synchronised));
+    for (name, (kind, labels)) in families(include_str!("../data/ztunnel-metrics.txt")) {
+        let ours = [&synchronised, &resolved].into_iter().find_map(|families| families.get(&name));
+        let (our_kind, our_labels) = ours.unwrap_or_else(|| panic!("{name} is missing"));
+        assert_eq!(*our_kind, kind, "{name}");
+        assert!(labels.is_subset(our_labels), "{name}: {labels:?} and {our_labels:?}");
+    }
+}

@@ -4,7 +4,7 @@ use super::{Dirty, HostOwnerOf, Kind, Source};
 use crate::{
     objects::{Objects, Table},
     resolve::{
-        View, network::network_of, policies::selected, service, target::is_target, view::selects, waypoint::names,
+        View, network::network_of, pod, policies::selected, service, target::is_target, view::selects, waypoint::names,
     },
 };
 use api::{
@@ -18,6 +18,10 @@ use std::collections::BTreeMap;
 impl Kind for Pod {
     fn table(objects: &mut Objects) -> &mut Table<Self> {
         &mut objects.pods
+    }
+
+    fn trim(&mut self) {
+        pod::trim(self);
     }
 
     fn conditions(&self) -> &[Condition] {
