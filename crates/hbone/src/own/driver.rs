@@ -256,6 +256,13 @@ impl Driver {
     }
 }
 
+impl Drop for Driver {
+    fn drop(&mut self) {
+        // Whoever gave the connection up has not told its streams.
+        self.link.lock().end(Ended::Cut);
+    }
+}
+
 /// What lay in a buffer.
 #[derive(Default)]
 struct Opened {

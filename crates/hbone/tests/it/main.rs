@@ -55,6 +55,7 @@ macro_rules! over_every_pair_of_engines {
             a_draining_peer_finishes_streams_and_new_ones_go_elsewhere,
             a_reset_is_a_reset_at_the_other_end,
             a_silent_peer_is_dropped_and_a_speaking_one_is_not,
+            a_server_that_gives_a_connection_up_ends_its_tunnels_at_both_ends,
             cutting_a_destination_ends_its_tunnels,
             our_first_frames_are_upstreams
         );
@@ -318,6 +319,24 @@ async fn a_silent_peer_is_dropped_and_a_speaking_one_is_not(engines: Engines) {
     tokio::time::sleep(Duration::from_secs(120)).await;
     stream.write_all(b"x").await.unwrap();
     assert_eq!(stream.read_u8().await.unwrap(), b'x');
+}
+
+async fn a_server_that_gives_a_connection_up_ends_its_tunnels_at_both_ends(engines: Engines) {
+    let (ours, theirs) = tokio::io::duplex(1 << 16);
+    let (_drain, watch) = Drain::new();
+    let (tell, told) = tokio::sync::oneshot::channel();
+    let tell = std::sync::Mutex::new(Some(tell));
+    let served = tokio::spawn(hbone::serve(theirs, engines.server(), watch, move |incoming| {
+        let tell = tell.lock().unwrap().take().unwrap();
+        async move {
+            let mut stream = incoming.accept(HeaderMap::new()).unwrap();
+            let _told = tell.send(stream.read_u8().await.is_err());
+        }
+    }));
+    let mut opened = hbone::connect_once(ours, &request("10.0.0.2:200")).await.unwrap();
+    served.abort();
+    assert!(opened.stream.read_u8().await.is_err());
+    assert!(told.await.unwrap());
 }
 
 async fn cutting_a_destination_ends_its_tunnels(engines: Engines) {
