@@ -39,10 +39,11 @@ enum Command {
     /// Role: node agent and CNI plugin
     Cni(cni::Args),
     /// Role: the node proxy
-    #[command(alias = "proxy")]
     Ztunnel(ztunnel::Args),
     /// Role: what outlives the node proxy's workers, and makes their sockets
     Keeper(keeper::Args),
+    /// Role: a proxy, named as charts name it
+    Proxy(Proxy),
     /// Role: pods, services and names on one host
     Host(host::Args),
     /// The demo application
@@ -51,6 +52,20 @@ enum Command {
     Ctl(ctl::Command),
     #[command(hide = true)]
     World(onehost::WorldArgs),
+}
+
+#[derive(clap::Args)]
+struct Proxy {
+    #[command(subcommand)]
+    kind: Option<ProxyKind>,
+}
+
+#[derive(Subcommand)]
+enum ProxyKind {
+    /// The node proxy
+    Ztunnel(ztunnel::Args),
+    /// The L7 proxy before services
+    Waypoint(waypoint::Args),
 }
 
 fn main() -> ExitCode {
@@ -78,6 +93,9 @@ fn run() -> Outcome {
         Command::Cni(args) => done(cni::main(args)),
         Command::Ztunnel(args) => done(ztunnel::main(args)),
         Command::Keeper(args) => done(keeper::main(args)),
+        Command::Proxy(Proxy { kind: Some(ProxyKind::Waypoint(args)) }) => done(waypoint::main(args)),
+        Command::Proxy(Proxy { kind: Some(ProxyKind::Ztunnel(args)) }) => done(ztunnel::main(args)),
+        Command::Proxy(Proxy { kind: None }) => done(ztunnel::main(ztunnel::Args::default())),
         Command::Host(args) => done(host::main(args)),
         Command::App(args) => done(host::app::main(args)),
         Command::Ctl(command) => done(ctl::main(command)),

@@ -6,6 +6,7 @@ mod bad_days;
 mod bad_input;
 mod canary;
 mod demo;
+mod deployed;
 mod traces;
 mod waypoint;
 

@@ -1,57 +1,98 @@
-//! A waypoint on one host: deployed from its Gateway, and left alone by what does not concern it.
+//! A service behind a waypoint: what a user writes with kubectl acts on the next request.
 
-use crate::{AMBIT, run};
+use crate::{AMBIT, SHOP, run};
 use anyhow::{Result, bail, ensure};
-use api::{Gateway, Pod, Resource};
-use cluster::DeleteOptions;
 use testkit::{World, until};
 
-/// A waypoint whose parameters put a program in the proxy's place that is always ready.
-fn waypoint(name: &str) -> String {
-    format!(
-        "apiVersion: gateway.networking.k8s.io/v1\nkind: Gateway\nmetadata: {{name: {name}, namespace: shop}}\n\
-         spec:\n  gatewayClassName: istio-waypoint\n  listeners: [{{name: mesh, port: 15008, protocol: HBONE}}]\n  \
-         infrastructure: {{parametersRef: {{group: \"\", kind: ConfigMap, name: parameters}}}}\n"
-    )
-}
+/// The waypoint, and the service bound to it.
+const WAYPOINT: &str = r#"
+apiVersion: gateway.networking.k8s.io/v1
+kind: Gateway
+metadata: {name: waypoint, namespace: shop, labels: {istio.io/waypoint-for: service}}
+spec:
+  gatewayClassName: istio-waypoint
+  listeners: [{name: mesh, port: 15008, protocol: HBONE}]
+---
+apiVersion: v1
+kind: Service
+metadata: {name: server, namespace: shop, labels: {istio.io/use-waypoint: waypoint}}
+spec:
+  selector: {app: server}
+  ports: [{name: http, port: 8080}, {name: tcp, port: 9000}]
+"#;
 
-const SHOP: &str = "apiVersion: v1\nkind: Namespace\nmetadata: {name: shop}\n---\napiVersion: v1\nkind: ConfigMap\n\
-    metadata: {name: parameters, namespace: shop}\ndata:\n  deployment: |\n    \
-    spec: {template: {spec: {containers: [{name: istio-proxy, image: ambit.local/app, args: [serve, --http, \"15021\"]}]}}}\n---\n";
+/// One path is answered with a redirection, one with a header, one is denied; every other one has no route.
+const RULES: &str = r#"
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {name: server, namespace: shop}
+spec:
+  parentRefs: [{group: "", kind: Service, name: server, port: 8080}]
+  rules:
+    - matches: [{path: {type: PathPrefix, value: /moved}}]
+      filters: [{type: RequestRedirect, requestRedirect: {path: {type: ReplacePrefixMatch, replacePrefixMatch: /here}, statusCode: 301}}]
+    - matches: [{path: {type: PathPrefix, value: /open}}, {path: {type: Exact, value: /secret}}]
+      backendRefs: [{name: server, port: 8080}]
+    - matches: [{path: {type: Exact, value: /broken}}]
+      backendRefs: [{name: nobody, port: 8080}]
+---
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {name: secret, namespace: shop}
+spec:
+  targetRefs: [{group: "", kind: Service, name: server}]
+  action: DENY
+  rules: [{to: [{operation: {paths: [/secret]}}]}]
+"#;
 
-/// The pod of a waypoint, once its Gateway is programmed.
-async fn programmed(world: &World, name: &str) -> Result<Pod> {
-    until(&format!("waypoint {name} to be programmed"), async || {
-        let gateway: Gateway = world.client.get("shop", name).await?;
-        let held = gateway.status.conditions.iter().find(|held| held.type_ == "Programmed");
-        if !held.is_some_and(api::Condition::is_true) {
-            bail!("{:?}", held.map(|held| &held.message));
-        }
-        let pods = world.pods("shop").await?;
-        let own = |pod: &Pod| pod.metadata.label("gateway.networking.k8s.io/gateway-name") == Some(name);
-        pods.into_iter().find(own).ok_or_else(|| anyhow::anyhow!("no pod"))
+async fn status(world: &World, path: &str, wanted: &str) -> Result<()> {
+    let url = format!("http://server.shop:8080{path}");
+    until(&format!("{path} to be answered with {wanted}"), async || {
+        let output = world.request("shop", "client", &url).await?;
+        let line = output.first_line().to_owned();
+        if line.contains(&format!("status={wanted} ")) { Ok(()) } else { bail!("{line}") }
     })
     .await
 }
 
 #[test]
-fn mesh_deploys_a_waypoint_and_a_restart_leaves_it_alone() {
+fn mesh_waypoint_routes_and_judges() {
     run(async {
         let world = World::up(AMBIT).await?;
-        world.apply(&format!("{SHOP}{}", waypoint("waypoint"))).await?;
-        let pod = programmed(&world, "waypoint").await?;
-        ensure!(pod.service_account() == "waypoint", "it runs as {}", pod.service_account());
-        ensure!(world.crash("control")? > 0, "a control plane runs");
-        // Another one shows that the new control plane has looked at all of them.
-        world.apply(&waypoint("later")).await?;
-        programmed(&world, "later").await?;
-        let same = programmed(&world, "waypoint").await?;
-        ensure!(same.metadata.uid == pod.metadata.uid, "{} was replaced by {}", pod.name(), same.name());
-        world.client.delete::<Gateway>("shop", "waypoint", &DeleteOptions::default()).await?;
-        until("the pod to go with its gateway", async || match world.client.find::<Pod>("shop", pod.name()).await? {
-            Some(_) => bail!("{} is still there", pod.name()),
-            None => Ok(()),
+        world.apply(SHOP).await?;
+        world.enrol("shop", true).await?;
+        world.redirected("shop", true).await?;
+        world.apply(WAYPOINT).await?;
+        // Bound, and nobody wrote a route: requests pass as they are.
+        status(&world, "/open", "200").await?;
+        until("the waypoint to have seen a request", async || {
+            let logs = logs(&world).await?;
+            if logs.contains("\"GET /open HTTP/1.1\" 200") { Ok(()) } else { bail!("no such line in {logs}") }
         })
-        .await
+        .await?;
+        world.apply(RULES).await?;
+        status(&world, "/moved/on", "301").await?;
+        status(&world, "/open", "200").await?;
+        status(&world, "/secret", "403").await?;
+        status(&world, "/broken", "500").await?;
+        status(&world, "/elsewhere", "404").await?;
+        // The same path by another spelling is the same path.
+        status(&world, "/open/../secret", "403").await?;
+        let route: api::HTTPRoute = world.client.get("shop", "server").await?;
+        let parent = route.status.parents.first();
+        let said = |name: &str| parent.and_then(|parent| parent.conditions.iter().find(|one| one.type_ == name));
+        ensure!(said("Accepted").is_some_and(|one| one.status == "True"), "{:?}", route.status);
+        ensure!(said("ResolvedRefs").is_some_and(|one| one.reason == "BackendNotFound"), "{:?}", route.status);
+        Ok(())
     });
+}
+
+async fn logs(world: &World) -> Result<String> {
+    let mut text = String::new();
+    for pod in world.pods("shop").await? {
+        if api::Resource::name(&pod).starts_with("waypoint") {
+            text.push_str(&world.client.log("shop", api::Resource::name(&pod)).await?);
+        }
+    }
+    Ok(text)
 }

@@ -17,8 +17,8 @@ pub use mesh::{Applicable, Change, Endpoint, Mesh};
 pub use policy::{Action, Authorization, Match, PolicyScope, Rule, ServiceAccountMatch, StringMatch};
 pub use reason::{Reason, ResponseFlag};
 pub use service::{
-    HealthPolicy, IpFamilies, LoadBalancing, LoadBalancingMode, LoadBalancingScope, Service, SessionAffinity,
-    Visibility, WeightedWaypoint,
+    AppProtocol, HealthPolicy, IpFamilies, LoadBalancing, LoadBalancingMode, LoadBalancingScope, Service,
+    SessionAffinity, Visibility, WeightedWaypoint,
 };
 pub use workload::{
     ApplicationTunnel, ApplicationTunnelProtocol, Health, Locality, NetworkMode, PortMap, TunnelProtocol, Workload,

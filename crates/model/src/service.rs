@@ -18,6 +18,8 @@ pub struct Service {
     pub cidr_vips: Vec<Cidr>,
     /// Service port → target port; target 0 is named: look at the endpoint.
     pub ports: Vec<(u16, u16)>,
+    /// Service port → what is spoken there, for the ports that say so.
+    pub protocols: Vec<(u16, AppProtocol)>,
     /// Further identities that may answer for it.
     pub subject_alt_names: Vec<Str>,
     /// Waypoint for traffic addressed to it.
@@ -50,6 +52,13 @@ impl Service {
     }
 }
 
+impl Service {
+    /// What is spoken on one of its ports, if it says so.
+    pub fn protocol(&self, service_port: u16) -> Option<AppProtocol> {
+        self.protocols.iter().find(|(port, _)| *port == service_port).map(|(_, protocol)| *protocol)
+    }
+}
+
 impl Default for Service {
     fn default() -> Self {
         let empty = Str::from("");
@@ -60,6 +69,7 @@ impl Default for Service {
             vips: Vec::new(),
             cidr_vips: Vec::new(),
             ports: Vec::new(),
+            protocols: Vec::new(),
             subject_alt_names: Vec::new(),
             waypoint: None,
             weighted_waypoints: Vec::new(),
@@ -71,6 +81,21 @@ impl Default for Service {
             session_affinity: None,
         }
     }
+}
+
+/// What is spoken on a port.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum AppProtocol {
+    /// HTTP/1.1.
+    Http1,
+    /// HTTP/2 in plaintext.
+    Http2,
+    /// gRPC.
+    Grpc,
+    /// Bytes.
+    Tcp,
+    /// TLS that only its ends can read.
+    Tls,
 }
 
 /// One choice of a waypoint by weight.

@@ -16,6 +16,7 @@
 #[rustfmt::skip]
 mod generated;
 
+pub use generated::ambit::l7;
 pub use generated::envoy::config::core::v3 as core;
 pub use generated::envoy::service::discovery::v3 as discovery;
 pub use generated::envoy::service::status::v3 as csds;
@@ -31,4 +32,6 @@ pub mod type_url {
     pub const ADDRESS: &str = "type.googleapis.com/istio.workload.Address";
     /// `istio.security.Authorization`.
     pub const AUTHORIZATION: &str = "type.googleapis.com/istio.security.Authorization";
+    /// `ambit.l7.Resource`.
+    pub const L7: &str = "type.googleapis.com/ambit.l7.Resource";
 }

@@ -7,6 +7,7 @@ pub mod agent;
 pub mod control;
 pub mod process;
 pub mod proxy;
+pub mod requests;
 pub mod threads;
 pub mod traffic;
 
@@ -35,6 +36,11 @@ impl Registry {
         build.get_or_create(&vec![("component", component.to_owned()), ("tag", tag.to_owned())]).set(1);
         families.0.register("istio_build", "Istio component build info", build);
         families
+    }
+
+    /// Adds what counts connections.
+    pub fn add_traffic(&mut self, traffic: &std::sync::Arc<traffic::Traffic>) {
+        self.0.register_collector(Box::new(traffic.clone()));
     }
 
     /// The text of a scrape, ending in `# EOF`.

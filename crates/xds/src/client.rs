@@ -34,6 +34,15 @@ pub enum Batch {
     Authorizations(Vec<Change<Authorization>>),
 }
 
+/// An L7 resource under its resource name. What it means is the sink's business.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Named {
+    /// Its resource name.
+    pub name: Str,
+    /// The message.
+    pub resource: proto::l7::Resource,
+}
+
 /// A resource that was not taken over, and why.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rejection {
@@ -64,6 +73,12 @@ pub trait Sink: Send + 'static {
     /// Applies the whole of a response before returning; what is returned is refused and not remembered as held.
     fn apply(&mut self, batch: Batch) -> Vec<Rejection>;
 
+    /// Applies L7 resources, by name; only for clients that ask for them ([`Config::l7`]).
+    fn apply_l7(&mut self, changes: Vec<Change<Named>>) -> Vec<Rejection> {
+        let _ = changes;
+        Vec::new()
+    }
+
     /// Takes note of an event, for metrics.
     fn observe(&mut self, event: Event<'_>) {
         let _ = event;
@@ -77,6 +92,8 @@ pub struct Config {
     pub node: Node,
     /// Addresses are asked for one by one as they are needed, not all at once.
     pub on_demand: bool,
+    /// L7 resources are asked for, too.
+    pub l7: bool,
     /// How long [`Demand::fetch`] waits for an answer.
     pub demand_timeout: std::time::Duration,
     /// What it holds already, from an earlier life.
@@ -86,6 +103,7 @@ pub struct Config {
 impl Config {
     /// A client that asks for everything.
     pub fn new(node: Node) -> Self {
-        Self { node, on_demand: false, demand_timeout: std::time::Duration::from_secs(5), held: Held::default() }
+        let demand_timeout = std::time::Duration::from_secs(5);
+        Self { node, on_demand: false, l7: false, demand_timeout, held: Held::default() }
     }
 }

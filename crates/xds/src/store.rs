@@ -21,7 +21,8 @@ const MAX_RESOURCE: u32 = 64 << 20;
 /// old is sent again, one that is too new would hide a change.
 pub fn write(held: &Held, mesh: &Mesh, to: &mut impl Write) -> io::Result<()> {
     to.write_all(FIRST_LINE)?;
-    let [addresses, policies] = held;
+    // Node proxies alone are written down, and they hold no L7 resources.
+    let [addresses, policies, _] = held;
     let mut put =
         |versions: &std::collections::HashMap<Str, String>, name: &str, type_url: &str, body: &dyn Fn() -> Vec<u8>| {
             let Some(version) = versions.get(name) else { return Ok(()) };
@@ -116,7 +117,7 @@ mod tests {
         let map = |pairs: &[(&str, &str)]| -> HashMap<Str, String> {
             pairs.iter().map(|&(name, version)| (name.into(), version.to_owned())).collect()
         };
-        [map(&[("a", "1"), ("shop/web", "2"), ("gone", "3")]), map(&[("shop/broken", "")])]
+        [map(&[("a", "1"), ("shop/web", "2"), ("gone", "3")]), map(&[("shop/broken", "")]), HashMap::new()]
     }
 
     #[test]

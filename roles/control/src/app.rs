@@ -6,6 +6,7 @@ use crate::{
     authority::{self, Authority},
     gateways,
     index::{self, Outputs},
+    l7,
     leader::{Standing, Work},
     resolve::{Kind, Resolver},
     roots,
@@ -134,11 +135,16 @@ impl Plane {
             .follow_if_known::<Gateway>()
             .follow_if_known::<GatewayClass>();
         let (statements, spoken) = mpsc::unbounded_channel();
-        let outputs = Outputs { snapshots: publish, statements, metrics: self.metrics.xds.clone() };
+        let (resolved, of_mesh) = watch::channel(None);
+        let outputs = Outputs { snapshots: resolved, statements, metrics: self.metrics.xds.clone() };
         let resolver = Resolver::new(self.args.mesh());
         task::spawn("index", index::run(resolver, queue, sources.synced(), outputs));
         let may_write = self.args.write_status.then(|| standing.leader(Work::Status));
         task::spawn("status", status::write(self.client.clone(), spoken, may_write));
+        let (told, routes) = mpsc::unbounded_channel();
+        task::spawn("l7", l7::join(self.client.clone(), self.args.mesh(), of_mesh, publish, told));
+        let may_write = self.args.write_status.then(|| standing.leader(Work::Status));
+        task::spawn("route status", l7::write(self.client.clone(), routes, may_write));
         if self.args.allocate_addresses {
             task::spawn(
                 "allocate",

@@ -11,6 +11,7 @@ mod args;
 pub mod authority;
 pub mod gateways;
 pub mod index;
+pub mod l7;
 pub mod leader;
 pub mod objects;
 pub mod resolve;

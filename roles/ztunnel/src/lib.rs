@@ -49,7 +49,7 @@ use std::path::PathBuf;
 const DEFAULT_RESOLVER: &str = "/etc/resolv.conf";
 
 /// The node proxy's command line; everything else is in its environment.
-#[derive(Debug, Clone, clap::Args)]
+#[derive(Debug, Clone, Default, clap::Args)]
 pub struct Args {
     /// `ztunnel`, as charts have it; nothing depends on it
     #[arg(hide = true)]

@@ -129,6 +129,8 @@ pub struct Open {
 /// Every series.
 #[derive(Debug)]
 pub struct Traffic {
+    /// Who reports, where it is not told by the direction.
+    reporter: Option<&'static str>,
     series: Mutex<HashMap<Labels, Arc<Series>>>,
     born: Instant,
     max_series: usize,
@@ -144,7 +146,12 @@ impl Default for Traffic {
 impl Traffic {
     /// With other limits than the usual ones.
     pub fn with_limits(max_series: usize, idle: Duration) -> Self {
-        Self { series: Mutex::default(), born: Instant::now(), max_series, idle }
+        Self { reporter: None, series: Mutex::default(), born: Instant::now(), max_series, idle }
+    }
+
+    /// For a proxy that stands between both ends.
+    pub fn reported_by(reporter: &'static str) -> Self {
+        Self { reporter: Some(reporter), ..Self::default() }
     }
 
     /// The series of a label set. Hold on to it: asking costs a hash of all labels.
@@ -247,22 +254,19 @@ impl Drop for Open {
 }
 
 /// A series' labels with a flag.
-struct Flagged<'a>(&'a Labels, ResponseFlag);
+struct Flagged<'a>(&'a Labels, ResponseFlag, Option<&'static str>);
 
 impl EncodeLabelSet for Flagged<'_> {
     fn encode(&self, encoder: &mut LabelSetEncoder<'_>) -> fmt::Result {
-        let Self(labels, flag) = self;
+        let Self(labels, flag, reporter) = self;
         let mut put = |name: &str, value: &str| (name, value).encode(encoder.encode_label());
-        let reporter = match labels.direction {
+        let reporter = reporter.unwrap_or(match labels.direction {
             Direction::Inbound => "destination",
             Direction::Outbound => "source",
-        };
+        });
         put("reporter", reporter)?;
         party(&mut put, &SOURCE, &labels.source)?;
-        let service = |part: fn(&Addressed) -> &Str| labels.service.as_ref().map_or(UNKNOWN, |service| part(service));
-        put("destination_service", service(|service| &service.hostname))?;
-        put("destination_service_namespace", service(|service| &service.namespace))?;
-        put("destination_service_name", service(|service| &service.name))?;
+        addressed(&mut put, labels.service.as_ref())?;
         party(&mut put, &DESTINATION, &labels.destination)?;
         put("request_protocol", "tcp")?;
         put("response_flags", flag.as_str())?;
@@ -275,7 +279,7 @@ impl EncodeLabelSet for Flagged<'_> {
 }
 
 /// The names of one end's labels, in the order of [`party`].
-const SOURCE: [&str; 8] = [
+pub(super) const SOURCE: [&str; 8] = [
     "source_workload",
     "source_canonical_service",
     "source_canonical_revision",
@@ -285,7 +289,7 @@ const SOURCE: [&str; 8] = [
     "source_version",
     "source_cluster",
 ];
-const DESTINATION: [&str; 8] = [
+pub(super) const DESTINATION: [&str; 8] = [
     "destination_workload",
     "destination_canonical_service",
     "destination_canonical_revision",
@@ -300,7 +304,14 @@ fn known(text: &Option<Str>) -> &str {
     text.as_deref().unwrap_or(UNKNOWN)
 }
 
-fn party(put: &mut impl FnMut(&str, &str) -> fmt::Result, names: &[&str; 8], party: &Party) -> fmt::Result {
+pub(super) fn addressed(put: &mut impl FnMut(&str, &str) -> fmt::Result, service: Option<&Addressed>) -> fmt::Result {
+    let part = |part: fn(&Addressed) -> &Str| service.map_or(UNKNOWN, |service| part(service));
+    put("destination_service", part(|service| &service.hostname))?;
+    put("destination_service_namespace", part(|service| &service.namespace))?;
+    put("destination_service_name", part(|service| &service.name))
+}
+
+pub(super) fn party(put: &mut impl FnMut(&str, &str) -> fmt::Result, names: &[&str; 8], party: &Party) -> fmt::Result {
     let principal = party.principal.as_ref().map(ToString::to_string);
     let values = [
         known(&party.workload),
@@ -323,7 +334,9 @@ impl Collector for Traffic {
         }
         let mut family = |name, help, flags: &[ResponseFlag], value: fn(&Series, ResponseFlag) -> Option<u64>| {
             let lines = series.iter().flat_map(|series| {
-                flags.iter().filter_map(move |flag| Some((Flagged(&series.labels, *flag), value(series, *flag)?)))
+                flags.iter().filter_map(move |flag| {
+                    Some((Flagged(&series.labels, *flag, self.reporter), value(series, *flag)?))
+                })
             });
             let mut lines = lines.peekable();
             if lines.peek().is_none() {

@@ -1,9 +1,10 @@
 //! What a client has, has asked for, and answers: a function of the messages it received.
 
-use super::{Batch, Change, Config, Rejection, Sink};
+use super::{Batch, Change, Config, Named, Rejection, Sink};
 use crate::wds::{decode_address, decode_authorization};
 use model::Str;
 use parking_lot::Mutex;
+use prost::Message;
 use proto::{
     discovery::{DeltaDiscoveryRequest, DeltaDiscoveryResponse, Resource},
     rpc, type_url,
@@ -13,8 +14,8 @@ use std::{
     sync::Arc,
 };
 
-/// The types a proxy asks for, in the order in which it asks.
-const TYPES: [&str; 2] = [type_url::ADDRESS, type_url::AUTHORIZATION];
+/// The types a proxy asks for, in the order in which it asks; the last one only if it is an L7 proxy.
+const TYPES: [&str; 3] = [type_url::ADDRESS, type_url::AUTHORIZATION, type_url::L7];
 
 /// What the client answers to a response.
 #[derive(Debug)]
@@ -27,9 +28,9 @@ pub struct Reply {
     pub accepted: bool,
 }
 
-/// Name → version of everything held, per type: addresses, then policies. A name that was asked for and has not come yet has no
+/// Name → version of everything held, per type: addresses, policies, L7 resources. A name that was asked for and has not come yet has no
 /// version.
-pub type Held = [HashMap<Str, String>; 2];
+pub type Held = [HashMap<Str, String>; TYPES.len()];
 
 /// The same, for those who write it down. Never locked for long.
 pub type SharedHeld = Arc<Mutex<Held>>;
@@ -40,13 +41,13 @@ pub struct State {
     config: Config,
     held: SharedHeld,
     /// Types of which a response was accepted.
-    synced: [bool; 2],
+    synced: [bool; TYPES.len()],
 }
 
 impl State {
     /// A client that holds what its settings say, at first nothing.
     pub fn new(mut config: Config) -> Self {
-        let synced = [config.on_demand, false];
+        let synced = [config.on_demand, false, !config.l7];
         let held = Arc::new(Mutex::new(std::mem::take(&mut config.held)));
         Self { config, held, synced }
     }
@@ -59,7 +60,7 @@ impl State {
     /// The requests that open a stream.
     pub fn open(&self) -> Vec<DeltaDiscoveryRequest> {
         let mut requests = Vec::with_capacity(TYPES.len());
-        for (index, type_url) in TYPES.into_iter().enumerate() {
+        for (index, type_url) in self.types().iter().copied().enumerate() {
             let versions =
                 self.held.lock()[index].iter().map(|(name, version)| (name.to_string(), version.clone())).collect();
             // Subscribing and unsubscribing everything says "nothing by itself"; an empty list would mean everything.
@@ -75,6 +76,10 @@ impl State {
             });
         }
         requests
+    }
+
+    fn types(&self) -> &'static [&'static str] {
+        if self.config.l7 { &TYPES } else { &TYPES[..2] }
     }
 
     /// Whether one response of every type has been accepted; addresses on demand are not waited for.
@@ -97,7 +102,7 @@ impl State {
 
     /// Hands a response to the sink and remembers what was taken over.
     pub fn receive(&mut self, response: DeltaDiscoveryResponse, sink: &mut dyn Sink) -> Reply {
-        let index = TYPES.iter().position(|known| *known == response.type_url);
+        let index = self.types().iter().position(|known| *known == response.type_url);
         let (rejections, settled) = match index {
             Some(index) => self.take_over(index, &response, sink),
             None => {
@@ -129,17 +134,20 @@ impl State {
         sink: &mut dyn Sink,
     ) -> (Vec<Rejection>, HashSet<Str>) {
         let mut rejections = Vec::new();
-        let batch = if index == 0 {
-            Batch::Addresses(changes(response, &mut rejections, |bytes| {
-                decode_address(bytes).map_err(|e| e.to_string())
-            }))
-        } else {
-            Batch::Authorizations(changes(response, &mut rejections, |bytes| {
-                decode_authorization(bytes).map_err(|e| e.to_string())
-            }))
-        };
         // The sink goes first: whoever waits for a name must find its effect.
-        rejections.extend(sink.apply(batch));
+        let refused = match index {
+            0 => sink.apply(Batch::Addresses(changes(response, &mut rejections, |_, bytes| {
+                decode_address(bytes).map_err(|e| e.to_string())
+            }))),
+            1 => sink.apply(Batch::Authorizations(changes(response, &mut rejections, |_, bytes| {
+                decode_authorization(bytes).map_err(|e| e.to_string())
+            }))),
+            _ => sink.apply_l7(changes(response, &mut rejections, |name, bytes| {
+                let resource = Message::decode(bytes).map_err(|e| format!("decode: {e}"))?;
+                Ok(Named { name: name.into(), resource })
+            })),
+        };
+        rejections.extend(refused);
         let refused: HashSet<Str> = rejections.iter().map(|rejection| rejection.name.clone()).collect();
         let mut all = self.held.lock();
         let held = &mut all[index];
@@ -169,11 +177,11 @@ impl State {
 fn changes<T>(
     response: &DeltaDiscoveryResponse,
     rejections: &mut Vec<Rejection>,
-    decode: impl Fn(&[u8]) -> Result<T, String>,
+    decode: impl Fn(&str, &[u8]) -> Result<T, String>,
 ) -> Vec<Change<T>> {
     let mut changes = Vec::with_capacity(response.resources.len() + response.removed_resources.len());
     for resource in &response.resources {
-        match body(resource, &response.type_url).and_then(&decode) {
+        match body(resource, &response.type_url).and_then(|body| decode(&resource.name, body)) {
             Ok(value) => changes.push(Change::Upsert(value)),
             Err(reason) => rejections.push(Rejection { name: resource.name.as_str().into(), reason }),
         }

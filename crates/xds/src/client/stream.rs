@@ -1,6 +1,6 @@
 //! The shell around [`State`]: opens streams, moves messages, waits between streams, tells who waits.
 
-use super::{Backoff, Batch, Config, Ended, Event, Rejection, SharedHeld, Sink, State};
+use super::{Backoff, Batch, Change, Config, Ended, Event, Named, Rejection, SharedHeld, Sink, State};
 use crate::MAX_MESSAGE_BYTES;
 use futures_util::StreamExt;
 use model::Str;
@@ -199,6 +199,10 @@ impl<S: Sink> Client<S> {
 impl Sink for Box<dyn Sink> {
     fn apply(&mut self, batch: Batch) -> Vec<Rejection> {
         (**self).apply(batch)
+    }
+
+    fn apply_l7(&mut self, changes: Vec<Change<Named>>) -> Vec<Rejection> {
+        (**self).apply_l7(changes)
     }
 
     fn observe(&mut self, event: Event<'_>) {

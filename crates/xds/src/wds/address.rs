@@ -2,10 +2,10 @@
 
 use super::{Address, ConversionError, DURATION_TYPE_URL, SESSION_AFFINITY_EXTENSION, ip};
 use model::{
-    ApplicationTunnel, ApplicationTunnelProtocol, Cidr, GatewayAddress, GatewayDestination, Health, HealthPolicy,
-    IpFamilies, LoadBalancing, LoadBalancingMode, LoadBalancingScope, Locality, NamespacedHostname, NetworkAddress,
-    NetworkMode, PortMap, Service, SessionAffinity, Str, TunnelProtocol, Visibility, WeightedWaypoint, Workload,
-    WorkloadType, well_known,
+    AppProtocol, ApplicationTunnel, ApplicationTunnelProtocol, Cidr, GatewayAddress, GatewayDestination, Health,
+    HealthPolicy, IpFamilies, LoadBalancing, LoadBalancingMode, LoadBalancingScope, Locality, NamespacedHostname,
+    NetworkAddress, NetworkMode, PortMap, Service, SessionAffinity, Str, TunnelProtocol, Visibility, WeightedWaypoint,
+    Workload, WorkloadType, well_known,
 };
 use prost::Message;
 use proto::workload as wire;
@@ -100,6 +100,19 @@ fn ports(list: &[wire::Port]) -> Vec<(u16, u16)> {
     list.iter().map(|port| (port.service_port as u16, port.target_port as u16)).collect()
 }
 
+fn protocols(list: &[wire::Port]) -> Vec<(u16, AppProtocol)> {
+    use wire::port::AppProtocol as Wire;
+    let known = |port: &wire::Port| match port.app_protocol() {
+        Wire::Unknown => None,
+        Wire::Http11 => Some(AppProtocol::Http1),
+        Wire::Http2 => Some(AppProtocol::Http2),
+        Wire::Grpc => Some(AppProtocol::Grpc),
+        Wire::Tcp => Some(AppProtocol::Tcp),
+        Wire::Tls => Some(AppProtocol::Tls),
+    };
+    list.iter().filter_map(|port| Some((port.service_port as u16, known(port)?))).collect()
+}
+
 fn locality(wire: wire::Locality) -> Locality {
     Locality { region: wire.region.into(), zone: wire.zone.into(), subzone: wire.subzone.into() }
 }
@@ -138,6 +151,7 @@ fn service(wire: wire::Service) -> Result<Service, ConversionError> {
     }
     Ok(Service {
         ports: ports(&wire.ports),
+        protocols: protocols(&wire.ports),
         waypoint: wire.waypoint.map(|gateway| gateway_address("waypoint", gateway)).transpose()?,
         load_balancing: wire.load_balancing.map(load_balancing).transpose()?,
         ip_families: match wire::IpFamilies::try_from(wire.ip_families) {

@@ -4,9 +4,9 @@
 
 use super::{Address, DURATION_TYPE_URL, SESSION_AFFINITY_EXTENSION, ip_bytes};
 use model::{
-    ApplicationTunnelProtocol, GatewayAddress, GatewayDestination, Health, HealthPolicy, IpFamilies, LoadBalancing,
-    LoadBalancingMode, LoadBalancingScope, Locality, NetworkMode, Service, SessionAffinity, TunnelProtocol, Visibility,
-    Workload, WorkloadType, well_known,
+    AppProtocol, ApplicationTunnelProtocol, GatewayAddress, GatewayDestination, Health, HealthPolicy, IpFamilies,
+    LoadBalancing, LoadBalancingMode, LoadBalancingScope, Locality, NetworkMode, Service, SessionAffinity,
+    TunnelProtocol, Visibility, Workload, WorkloadType, well_known,
 };
 use prost::Message;
 use proto::workload as wire;
@@ -98,6 +98,22 @@ fn workload(workload: &Workload) -> wire::Workload {
     }
 }
 
+fn service_ports(service: &Service) -> Vec<wire::Port> {
+    let mut wire = ports(&service.ports);
+    for port in &mut wire {
+        let spoken = match service.protocol(port.service_port as u16) {
+            None => wire::port::AppProtocol::Unknown,
+            Some(AppProtocol::Http1) => wire::port::AppProtocol::Http11,
+            Some(AppProtocol::Http2) => wire::port::AppProtocol::Http2,
+            Some(AppProtocol::Grpc) => wire::port::AppProtocol::Grpc,
+            Some(AppProtocol::Tcp) => wire::port::AppProtocol::Tcp,
+            Some(AppProtocol::Tls) => wire::port::AppProtocol::Tls,
+        };
+        port.set_app_protocol(spoken);
+    }
+    wire
+}
+
 fn ports(ports: &[(u16, u16)]) -> Vec<wire::Port> {
     let unknown = wire::port::AppProtocol::Unknown.into();
     ports
@@ -141,7 +157,7 @@ fn service(service: &Service) -> wire::Service {
         namespace: service.namespace.to_string(),
         hostname: service.hostname.to_string(),
         addresses: exact.chain(ranges).collect(),
-        ports: ports(&service.ports),
+        ports: service_ports(service),
         subject_alt_names: service.subject_alt_names.iter().map(ToString::to_string).collect(),
         waypoint: service.waypoint.as_ref().map(gateway_address),
         load_balancing: service.load_balancing.as_ref().map(load_balancing),

@@ -2,8 +2,9 @@
 
 use super::*;
 use model::{
-    Action, Authorization, GatewayAddress, GatewayDestination, LoadBalancing, LoadBalancingMode, LoadBalancingScope,
-    Match, NamespacedHostname, NetworkAddress, PolicyScope, PortMap, Rule, SessionAffinity, StringMatch,
+    Action, AppProtocol, Authorization, GatewayAddress, GatewayDestination, LoadBalancing, LoadBalancingMode,
+    LoadBalancingScope, Match, NamespacedHostname, NetworkAddress, PolicyScope, PortMap, Rule, SessionAffinity,
+    StringMatch,
 };
 use prost::Message;
 use proto::{security, workload as wire};
@@ -93,7 +94,8 @@ fn a_service_survives_the_wire_with_its_affinity() {
         namespace: "shop".into(),
         hostname: "web.shop.svc.cluster.local".into(),
         vips: vec![NetworkAddress { network: "net".into(), address: "10.96.0.1".parse().unwrap() }],
-        ports: vec![(80, 8080)],
+        ports: vec![(80, 8080), (81, 8081)],
+        protocols: vec![(80, AppProtocol::Grpc)],
         load_balancing: Some(LoadBalancing {
             routing_preferences: vec![LoadBalancingScope::Node],
             mode: LoadBalancingMode::Strict,

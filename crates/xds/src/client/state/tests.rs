@@ -72,7 +72,7 @@ fn versions(request: &DeltaDiscoveryRequest) -> Vec<(&str, &str)> {
 fn a_conversation_goes_as_recorded() {
     let (mut state, mut sink) = (State::new(Config::new(node())), Kept::default());
     let first = state.open();
-    assert_eq!(first.iter().map(|request| request.type_url.as_str()).collect::<Vec<_>>(), TYPES);
+    assert_eq!(first.iter().map(|request| request.type_url.as_str()).collect::<Vec<_>>(), TYPES[..2]);
     for request in &first {
         let nothing_else =
             DeltaDiscoveryRequest { node: Some(node()), type_url: request.type_url.clone(), ..Default::default() };
