@@ -58,12 +58,12 @@ pub struct Rejected {
 pub struct Store<T> {
     shared: Arc<Shared<T>>,
     // Ends the watch with the last handle.
-    _watch: Arc<AbortOnDrop>,
+    watch: Arc<AbortOnDrop>,
 }
 
 impl<T> Clone for Store<T> {
     fn clone(&self) -> Self {
-        Self { shared: self.shared.clone(), _watch: self._watch.clone() }
+        Self { shared: self.shared.clone(), watch: self.watch.clone() }
     }
 }
 
@@ -93,9 +93,25 @@ impl Drop for AbortOnDrop {
     }
 }
 
+/// A store that is followed for as long as somebody else holds it.
+pub(crate) struct WeakStore<T> {
+    shared: Weak<Shared<T>>,
+    watch: Weak<AbortOnDrop>,
+}
+
+impl<T> WeakStore<T> {
+    pub(crate) fn upgrade(&self) -> Option<Store<T>> {
+        Some(Store { shared: self.shared.upgrade()?, watch: self.watch.upgrade()? })
+    }
+}
+
 impl<T: Resource> Store<T> {
+    pub(crate) fn downgrade(&self) -> WeakStore<T> {
+        WeakStore { shared: Arc::downgrade(&self.shared), watch: Arc::downgrade(&self.watch) }
+    }
+
     pub(crate) fn new(shared: Arc<Shared<T>>, watch: tokio::task::AbortHandle) -> Self {
-        Self { shared, _watch: Arc::new(AbortOnDrop(watch)) }
+        Self { shared, watch: Arc::new(AbortOnDrop(watch)) }
     }
 
     /// One object.

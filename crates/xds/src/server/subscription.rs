@@ -13,7 +13,7 @@ use std::{
 };
 
 /// Names that one proxy may ask for of one type.
-const MAX_NAMES: usize = 1 << 16;
+const MAX_NAMES: usize = 1 << 17;
 /// Longest name that is remembered; no resource has a longer one.
 const MAX_NAME: usize = 1024;
 /// Stands for every resource.
