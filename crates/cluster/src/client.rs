@@ -1,6 +1,6 @@
 //! A connection to an API server: where it is, who we are, and one request and its answer.
 
-use std::any::{Any, TypeId};
+use std::any::TypeId;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -14,6 +14,7 @@ use serde_json::Value;
 
 use crate::error::{Error, Result};
 use crate::path::{Scope, with_query};
+use crate::store::Watched;
 
 /// How long an answer may take; watches and streams are not waited for in this way.
 const ANSWER: Duration = Duration::from_secs(60);
@@ -46,7 +47,7 @@ pub struct Client {
     /// How watched objects are trimmed, by their type: a `fn(&mut T)` each.
     trims: Arc<HashMap<TypeId, Arc<dyn Any + Send + Sync>>>,
     /// Watches that somebody holds: who follows the same scope shares them.
-    pub(crate) watches: Arc<Mutex<HashMap<(TypeId, Scope), Box<dyn Any + Send + Sync>>>>,
+    pub(crate) watches: Arc<Mutex<HashMap<(TypeId, Scope), Box<dyn Watched>>>>,
 }
 
 impl std::fmt::Debug for Client {

@@ -2,6 +2,7 @@
 //!
 //! One writer (the watch) and any number of readers, each of whom may follow the [`Changes`].
 
+use std::any::Any;
 use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::sync::{Arc, Weak};
@@ -97,6 +98,18 @@ impl Drop for AbortOnDrop {
 pub(crate) struct WeakStore<T> {
     shared: Weak<Shared<T>>,
     watch: Weak<AbortOnDrop>,
+}
+
+/// Any kind's [`WeakStore`].
+pub(crate) trait Watched: Any + Send + Sync {
+    /// Whether somebody holds the store.
+    fn is_held(&self) -> bool;
+}
+
+impl<T: Resource> Watched for WeakStore<T> {
+    fn is_held(&self) -> bool {
+        self.watch.strong_count() > 0
+    }
 }
 
 impl<T> WeakStore<T> {

@@ -1,6 +1,6 @@
 //! Keeps a store up to date: list, watch, and again after every failure, for as long as somebody holds the store.
 
-use std::any::TypeId;
+use std::any::{Any, TypeId};
 use std::borrow::Cow;
 use std::collections::HashSet;
 use std::pin::pin;
@@ -32,13 +32,14 @@ impl Client {
     pub fn watch<T: Resource>(&self, scope: Scope) -> Store<T> {
         let mut watches = self.watches.lock();
         let key = (TypeId::of::<T>(), scope.clone());
-        let held = watches.get(&key).and_then(|held| held.downcast_ref::<WeakStore<T>>());
+        let held = watches.get(&key).and_then(|held| (&**held as &dyn Any).downcast_ref::<WeakStore<T>>());
         if let Some(store) = held.and_then(WeakStore::upgrade) {
             return store;
         }
         let shared = Arc::new(Shared::new());
         let task = runtime::task::spawn("watch", follow(self.kube.clone(), self.trim::<T>(), scope, shared.clone()));
         let store = Store::new(shared, task.abort_handle());
+        watches.retain(|_, held| held.is_held());
         watches.insert(key, Box::new(store.downgrade()));
         store
     }
