@@ -107,7 +107,7 @@ async fn a_proxy_that_takes_nothing_is_hung_up_on() {
     let world = world(Settings::default());
     world.publish("large", 16 << 20);
     let (_requests, _unread) = world.proxy().await;
-    world.hangup.hung_up().await;
+    tokio::time::timeout(Duration::from_secs(120), world.hangup.hung_up()).await.unwrap();
     assert_eq!(*world.timed_out.borrow(), 1);
     // Its session, and all that waited for it, is gone.
     tokio::time::timeout(Duration::from_secs(5), async {

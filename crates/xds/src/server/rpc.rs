@@ -2,7 +2,9 @@
 
 use super::{Gate, Server, codec::DeltaCodec, flow::Outgoing};
 use crate::MAX_REQUEST_BYTES;
+use bytes::Bytes;
 use futures_util::Stream;
+use http_body::Frame;
 use proto::discovery::{DeltaDiscoveryRequest, DiscoveryRequest, DiscoveryResponse};
 use std::{convert::Infallible, pin::Pin, sync::Arc};
 use tonic::{
@@ -84,7 +86,8 @@ where
                 DELTA => {
                     let mut grpc =
                         Grpc::new(DeltaCodec(server.clients().clone())).max_decoding_message_size(MAX_REQUEST_BYTES);
-                    grpc.streaming(Delta(server), request).await
+                    let response = grpc.streaming(Delta(server), request).await;
+                    response.map(|body| tonic::body::Body::new(InPieces { body, rest: Bytes::new() }))
                 }
                 STATE_OF_THE_WORLD => {
                     let mut grpc = Grpc::new(tonic_prost::ProstCodec::default());
@@ -93,5 +96,34 @@ where
                 _ => Status::unimplemented("there is no such method").into_http(),
             })
         })
+    }
+}
+
+/// Bytes that the transport takes at a time.
+const PIECE: usize = 64 << 10;
+
+/// A body that gives large messages piece by piece. The transport takes a piece when it has room for it, so what it has not taken is
+/// what the proxy has not, and the next message is made only then.
+struct InPieces {
+    body: tonic::body::Body,
+    rest: Bytes,
+}
+
+impl Body for InPieces {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        if self.rest.is_empty() {
+            match std::task::ready!(Pin::new(&mut self.body).poll_frame(cx)) {
+                Some(Ok(frame)) => match frame.into_data() {
+                    Ok(data) => self.rest = data,
+                    Err(trailers) => return Poll::Ready(Some(Ok(trailers))),
+                },
+                other => return Poll::Ready(other),
+            }
+        }
+        let length = self.rest.len().min(PIECE);
+        Poll::Ready(Some(Ok(Frame::data(self.rest.split_to(length)))))
     }
 }
