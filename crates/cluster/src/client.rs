@@ -1,6 +1,6 @@
 //! A connection to an API server: where it is, who we are, and one request and its answer.
 
-use std::any::TypeId;
+use std::any::{Any, TypeId};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
