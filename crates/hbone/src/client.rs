@@ -1,22 +1,7 @@
-//! The client's end of one connection that carries tunnels.
+//! The client's end of one connection that carries tunnels, by either framing.
 
-use crate::{
-    ConnectRequest, OpenError, TunnelStream, Windows,
-    liveness::{self, LastRead, Noted},
-};
-use bytes::Bytes;
-use h2::client::{Connection, SendRequest};
+use crate::{ConnectRequest, Engine, OpenError, TunnelStream, Windows, carrier::Carrier, own::OwnClient, reference};
 use http::HeaderMap;
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering},
-};
-use tokio::{
-    io::{AsyncRead, AsyncWrite},
-    sync::Notify,
-};
-
-const MAX_HEADER_BYTES: u32 = 16 << 10;
 
 /// A tunnel that was opened.
 #[derive(Debug)]
@@ -29,82 +14,6 @@ pub struct Opened<P = ()> {
     pub peer: P,
 }
 
-/// One HTTP/2 connection; its task runs until the last handle and the last stream are gone.
-#[derive(Debug, Clone)]
-pub(crate) struct Client {
-    send: SendRequest<Bytes>,
-    state: Arc<State>,
-}
-
-#[derive(Debug, Default)]
-struct State {
-    ended: AtomicBool,
-    abort: Notify,
-}
-
-impl Client {
-    /// Speaks HTTP/2 over `io`; `max_streams` is assumed until the peer says otherwise.
-    pub(crate) async fn handshake<IO>(io: IO, windows: Windows, max_streams: usize) -> Result<Self, OpenError>
-    where
-        IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    {
-        let last_read = LastRead::new();
-        let (send, connection) = h2::client::Builder::new()
-            .initial_window_size(windows.stream)
-            .initial_connection_window_size(windows.connection)
-            .max_frame_size(windows.frame)
-            .max_header_list_size(MAX_HEADER_BYTES)
-            .max_send_buffer_size(windows.stream as usize)
-            .initial_max_send_streams(max_streams)
-            .enable_push(false)
-            .handshake(Noted::new(io, last_read.clone()))
-            .await
-            .map_err(|error| OpenError::Http2(error.to_string()))?;
-        let state = Arc::new(State::default());
-        runtime::task::spawn("hbone client connection", drive(connection, last_read, Arc::clone(&state)));
-        Ok(Self { send, state })
-    }
-
-    /// Whether the connection cannot carry new streams any more.
-    pub(crate) fn is_ended(&self) -> bool {
-        self.state.ended.load(Ordering::Acquire)
-    }
-
-    /// Streams that the peer allows at a time.
-    pub(crate) fn max_streams(&self) -> usize {
-        self.send.current_max_send_streams()
-    }
-
-    /// Cuts the connection and everything in it.
-    pub(crate) fn abort(&self) {
-        self.state.abort.notify_one();
-    }
-
-    /// Opens a tunnel. `Err(Ok(_))` says that the connection was dead before the request left it: safe to repeat.
-    pub(crate) async fn open(&self, request: &ConnectRequest) -> Result<Opened, Refusal> {
-        let request = request.to_http().map_err(Refusal::Final)?;
-        let mut send = self.send.clone().ready().await.map_err(|_| self.dead())?;
-        let (response, body) = send.send_request(request, false).map_err(|_| self.dead())?;
-        let response = response.await.map_err(|error| {
-            // A stream above GOAWAY's last id was never looked at (RFC 9113 §6.8), nor was a refused one (§8.7).
-            if error.is_go_away() || error.reason() == Some(h2::Reason::REFUSED_STREAM) {
-                return self.dead();
-            }
-            Refusal::Final(OpenError::Http2(error.to_string()))
-        })?;
-        let (head, recv) = response.into_parts();
-        if head.status != http::StatusCode::OK {
-            return Err(Refusal::Final(OpenError::Status(head.status.as_u16())));
-        }
-        Ok(Opened { stream: TunnelStream::new(body, recv), headers: head.headers, peer: () })
-    }
-
-    fn dead(&self) -> Refusal {
-        self.state.ended.store(true, Ordering::Release);
-        Refusal::Unsent
-    }
-}
-
 /// Why a connection did not open a tunnel.
 #[derive(Debug)]
 pub(crate) enum Refusal {
@@ -114,33 +23,64 @@ pub(crate) enum Refusal {
     Final(OpenError),
 }
 
-async fn drive<IO>(mut connection: Connection<Noted<IO>, Bytes>, last_read: LastRead, state: Arc<State>)
-where
-    IO: AsyncRead + AsyncWrite + Unpin,
-{
-    let pings = connection.ping_pong();
-    let silence = async {
-        match pings {
-            Some(pings) => liveness::watch(pings, last_read).await,
-            None => std::future::pending().await,
-        }
-    };
-    tokio::select! {
-        ended = connection => if let Err(error) = ended {
-            tracing::debug!(%error, "tunnel connection ended");
-        },
-        () = silence => tracing::debug!("tunnel connection dropped: the peer is silent"),
-        () = state.abort.notified() => {}
-    }
-    state.ended.store(true, Ordering::Release);
+/// One HTTP/2 connection; its task runs until the last handle and the last stream are gone.
+#[derive(Debug, Clone)]
+pub(crate) enum Client {
+    Own(OwnClient),
+    Reference(reference::Client),
 }
 
-/// Opens a tunnel over `io`, which carries nothing else: the inner leg of double HBONE (ztunnel.md §4.8).
-pub async fn connect_once<IO>(io: IO, request: &ConnectRequest) -> Result<Opened, OpenError>
-where
-    IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
-    let client = Client::handshake(io, Windows::default(), 1).await?;
+impl Client {
+    /// Speaks HTTP/2 over `carrier`; `max_streams` is assumed until the peer says otherwise. A carrier that brings its keys
+    /// needs our own framing.
+    pub(crate) async fn handshake(
+        engine: Engine,
+        carrier: Carrier,
+        windows: Windows,
+        max_streams: usize,
+    ) -> Result<Self, OpenError> {
+        if engine == Engine::Own || carrier.records.is_some() {
+            return Ok(Self::Own(OwnClient::start(carrier, windows, max_streams)));
+        }
+        Ok(Self::Reference(reference::Client::handshake(carrier.io, windows, max_streams).await?))
+    }
+
+    /// Whether the connection cannot carry new streams any more.
+    pub(crate) fn is_ended(&self) -> bool {
+        match self {
+            Self::Own(client) => client.is_ended(),
+            Self::Reference(client) => client.is_ended(),
+        }
+    }
+
+    /// Streams that the peer allows at a time.
+    pub(crate) fn max_streams(&self) -> usize {
+        match self {
+            Self::Own(client) => client.max_streams(),
+            Self::Reference(client) => client.max_streams(),
+        }
+    }
+
+    /// Cuts the connection and everything in it.
+    pub(crate) fn abort(&self) {
+        match self {
+            Self::Own(client) => client.abort(),
+            Self::Reference(client) => client.abort(),
+        }
+    }
+
+    /// Opens a tunnel.
+    pub(crate) async fn open(&self, request: &ConnectRequest) -> Result<Opened, Refusal> {
+        match self {
+            Self::Own(client) => client.open(request).await,
+            Self::Reference(client) => client.open(request).await,
+        }
+    }
+}
+
+/// Opens a tunnel over `carrier`, which carries nothing else: the inner leg of double HBONE (ztunnel.md §4.8).
+pub async fn connect_once(carrier: impl Into<Carrier>, request: &ConnectRequest) -> Result<Opened, OpenError> {
+    let client = Client::handshake(Engine::default(), carrier.into(), Windows::default(), 1).await?;
     let opened = client.open(request).await.map_err(|refusal| match refusal {
         Refusal::Unsent => OpenError::Http2("the peer closed the connection".to_owned()),
         Refusal::Final(error) => error,

@@ -52,7 +52,7 @@ impl From<OpenError> for Reason {
 pub enum ServeError {
     /// HTTP/2 with the peer failed.
     #[error("http2 with the peer failed: {0}")]
-    Http2(#[from] h2::Error),
+    Http2(String),
     /// The peer fell silent.
     #[error("the peer answered no ping for {0:?}")]
     Silent(Duration),

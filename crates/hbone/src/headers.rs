@@ -1,12 +1,12 @@
 //! The CONNECT request: its authority and its headers (ztunnel.md §4.2).
 
 use crate::{BadRequest, OpenError, baggage};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, Version, request};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, Version};
 use std::{fmt, net::SocketAddr, str::FromStr};
 
-const FORWARDED: HeaderName = HeaderName::from_static("forwarded");
-const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
-const FORWARDED_NETWORK: HeaderName = HeaderName::from_static("x-forwarded-network");
+pub(crate) const FORWARDED: HeaderName = HeaderName::from_static("forwarded");
+pub(crate) const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+pub(crate) const FORWARDED_NETWORK: HeaderName = HeaderName::from_static("x-forwarded-network");
 
 /// Where a tunnel leads: `ip:port`, `[v6]:port` or `hostname:port`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -104,12 +104,11 @@ impl ConnectRequest {
 }
 
 /// The authority of a request that must be a CONNECT.
-pub(crate) fn authority(head: &request::Parts) -> Result<Authority, BadRequest> {
-    if head.method != Method::CONNECT {
-        return Err(BadRequest::Method(head.method.to_string()));
+pub(crate) fn authority(method: &str, authority: Option<&str>) -> Result<Authority, BadRequest> {
+    if method != Method::CONNECT.as_str() {
+        return Err(BadRequest::Method(method.to_owned()));
     }
-    let authority = head.uri.authority().ok_or_else(|| BadRequest::Authority(String::new()))?;
-    authority.as_str().parse()
+    authority.ok_or_else(|| BadRequest::Authority(String::new()))?.parse()
 }
 
 /// A new trace context: `00-<trace>-<span>-00`.

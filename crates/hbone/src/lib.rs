@@ -2,24 +2,40 @@
 //!
 //! Both ends, over any byte stream that is already secure: [`Pool`] and [`connect_once`] open tunnels, [`serve()`] accepts
 //! them, [`TunnelStream`] is one connection within. Who may talk to whom, TLS and sockets are the caller's.
-//! INVARIANT: nothing outside this crate names `h2`; framing can be replaced behind this face.
+//! Framing is our own (`own`); the `h2` crate's stands beside it (`reference`), behind the same face.
+//! INVARIANT: nothing outside this crate names `h2`.
 
 mod baggage;
+mod carrier;
 mod client;
 mod error;
 mod headers;
 mod liveness;
+mod own;
 mod pool;
+mod reference;
 mod serve;
 mod stream;
 
 pub use baggage::Baggage;
+pub use carrier::Carrier;
 pub use client::{Opened, connect_once};
 pub use error::{BadRequest, OpenError, ServeError};
 pub use headers::{Authority, ConnectRequest, forwarded_host, span_id, traceparent};
+pub use own::Progress;
 pub use pool::{Connect, Key, Pool, PoolOptions};
 pub use serve::{Incoming, ServerOptions, serve};
-pub use stream::TunnelStream;
+pub use stream::{CarryError, End, TunnelStream};
+
+/// What does the framing of a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Engine {
+    /// Our own.
+    #[default]
+    Own,
+    /// The `h2` crate.
+    Reference,
+}
 
 /// Sizes of windows and frames, the same at both ends (ztunnel.md §4.4).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

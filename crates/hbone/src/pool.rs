@@ -4,7 +4,7 @@
 //! at a time: everyone who waits for it gets it, or the reason why there is none.
 
 use crate::{
-    ConnectRequest, OpenError, Opened, Windows,
+    Carrier, ConnectRequest, Engine, OpenError, Opened, Windows,
     client::{Client, Refusal},
 };
 use model::Identity;
@@ -19,11 +19,7 @@ use std::{
     },
     time::Duration,
 };
-use tokio::{
-    io::{AsyncRead, AsyncWrite},
-    sync::watch,
-    time::Instant,
-};
+use tokio::{sync::watch, time::Instant};
 
 /// Who speaks to whom; connections are shared within a key and never across.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -41,7 +37,7 @@ pub struct Key {
 /// Makes connections: the socket, in whatever namespace, and TLS with the identities of the key.
 pub trait Connect: Send + Sync + 'static {
     /// A secured byte stream.
-    type Io: AsyncRead + AsyncWrite + Unpin + Send + 'static;
+    type Io: Into<Carrier> + Send;
     /// What the caller wants to know of a connection's other end with every stream on it.
     type Peer: Clone + fmt::Debug + Send + Sync + 'static;
 
@@ -52,6 +48,8 @@ pub trait Connect: Send + Sync + 'static {
 /// Limits of a pool.
 #[derive(Debug, Clone, Copy)]
 pub struct PoolOptions {
+    /// What does the framing.
+    pub engine: Engine,
     /// Windows and frames.
     pub windows: Windows,
     /// Streams on one connection; the peer may allow fewer.
@@ -62,7 +60,8 @@ pub struct PoolOptions {
 
 impl Default for PoolOptions {
     fn default() -> Self {
-        Self { windows: Windows::default(), max_streams: 100, idle: Duration::from_secs(300) }
+        let engine = Engine::default();
+        Self { engine, windows: Windows::default(), max_streams: 100, idle: Duration::from_secs(300) }
     }
 }
 
@@ -250,7 +249,8 @@ impl<C: Connect> Inner<C> {
 
     async fn connect_client(&self, key: &Key) -> Result<(Client, C::Peer), OpenError> {
         let (io, peer) = self.connect.connect(key).await?;
-        Ok((Client::handshake(io, self.options.windows, self.options.max_streams).await?, peer))
+        let PoolOptions { engine, windows, max_streams, .. } = self.options;
+        Ok((Client::handshake(engine, io.into(), windows, max_streams).await?, peer))
     }
 }
 

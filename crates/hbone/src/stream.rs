@@ -1,35 +1,71 @@
 //! One connection within a tunnel, as a byte stream whose two directions end on their own (ztunnel.md §4.5).
 
-use bytes::{Buf, Bytes};
-use h2::{Reason, RecvStream, SendStream};
+use crate::{
+    own::{OwnStream, Progress},
+    reference::ReferenceStream,
+};
 use std::{
     any::Any,
     io,
     pin::Pin,
-    task::{Context, Poll, ready},
+    sync::Arc,
+    task::{Context, Poll},
 };
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::TcpStream,
+};
 
 /// A CONNECT stream that was answered with 200. Dropping it before both directions have ended resets it.
 pub struct TunnelStream {
-    send: SendStream<Bytes>,
-    recv: RecvStream,
-    /// Received and not yet read.
-    unread: Bytes,
-    ended: bool,
+    inner: Inner,
     /// Kept as long as the stream: its place in the connection that carries it.
     _place: Option<Box<dyn Any + Send + Sync>>,
 }
 
+enum Inner {
+    Own(OwnStream),
+    Reference(ReferenceStream),
+}
+
+/// The two ends of a relay between a tunnel and a socket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// The tunnel.
+    Tunnel,
+    /// The socket.
+    Socket,
+}
+
+/// Why a relay ended early.
+#[derive(Debug, thiserror::Error)]
+#[error("{end:?} failed while {}: {source}", if *.reading { "reading" } else { "writing" })]
+pub struct CarryError {
+    /// The end that failed.
+    pub end: End,
+    /// Whether it failed while being read.
+    pub reading: bool,
+    /// What it said.
+    pub source: io::Error,
+}
+
 impl std::fmt::Debug for TunnelStream {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("TunnelStream").field("id", &self.send.stream_id().as_u32()).finish_non_exhaustive()
+        let id = match &self.inner {
+            Inner::Own(stream) => stream.id(),
+            Inner::Reference(stream) => stream.id(),
+        };
+        f.debug_struct("TunnelStream").field("id", &id).finish_non_exhaustive()
     }
 }
 
 impl TunnelStream {
-    pub(crate) fn new(send: SendStream<Bytes>, recv: RecvStream) -> Self {
-        Self { send, recv, unread: Bytes::new(), ended: false, _place: None }
+    pub(crate) fn own(stream: OwnStream) -> Self {
+        Self { inner: Inner::Own(stream), _place: None }
+    }
+
+    pub(crate) fn reference(stream: ReferenceStream) -> Self {
+        Self { inner: Inner::Reference(stream), _place: None }
     }
 
     pub(crate) fn with_place(mut self, place: impl Any + Send + Sync) -> Self {
@@ -39,84 +75,41 @@ impl TunnelStream {
 
     /// Ends the stream at once with RST_STREAM: the other end learns that the connection was reset, not closed.
     pub fn reset(&mut self) {
-        self.ended = true;
-        self.send.send_reset(Reason::CONNECT_ERROR);
-    }
-
-    /// The next bytes as they arrived, without a copy; empty at the end.
-    pub fn poll_read_bytes(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Bytes>> {
-        if !self.unread.is_empty() {
-            return Poll::Ready(Ok(std::mem::take(&mut self.unread)));
-        }
-        loop {
-            match ready!(self.recv.poll_data(cx)) {
-                None => return Poll::Ready(Ok(Bytes::new())),
-                Some(Ok(data)) if data.is_empty() => {}
-                Some(Ok(data)) => {
-                    // Handed on at once: the window opens again while the bytes are being written.
-                    self.recv.flow_control().release_capacity(data.len()).map_err(io_error)?;
-                    return Poll::Ready(Ok(data));
-                }
-                Some(Err(error)) => {
-                    return Poll::Ready(match error.reason() {
-                        Some(Reason::NO_ERROR | Reason::CANCEL) => Ok(Bytes::new()),
-                        Some(Reason::STREAM_CLOSED) => Err(io::ErrorKind::BrokenPipe.into()),
-                        Some(_) if error.is_reset() => Err(io::Error::new(io::ErrorKind::ConnectionReset, error)),
-                        _ => Err(io_error(error)),
-                    });
-                }
-            }
+        match &mut self.inner {
+            Inner::Own(stream) => stream.reset(),
+            Inner::Reference(stream) => stream.reset(),
         }
     }
 
-    /// Hands over the front of `data`, as much as the windows take; without a copy.
-    pub fn poll_write_bytes(&mut self, cx: &mut Context<'_>, data: &mut Bytes) -> Poll<io::Result<usize>> {
-        if data.is_empty() {
-            return Poll::Ready(Ok(0));
-        }
-        let room = ready!(self.poll_room(cx, data.len()))?;
-        let part = data.split_to(room.min(data.len()));
-        let length = part.len();
-        self.send.send_data(part, false).map_err(write_error)?;
-        Poll::Ready(Ok(length))
-    }
-
-    fn poll_room(&mut self, cx: &mut Context<'_>, wanted: usize) -> Poll<io::Result<usize>> {
-        self.send.reserve_capacity(wanted);
-        loop {
-            let room = self.send.capacity();
-            if room > 0 {
-                return Poll::Ready(Ok(room));
-            }
-            match ready!(self.send.poll_capacity(cx)) {
-                Some(Ok(0)) => {}
-                Some(Ok(room)) => return Poll::Ready(Ok(room)),
-                Some(Err(error)) => return Poll::Ready(Err(write_error(error))),
-                None => return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())),
-            }
+    /// Moves bytes between the tunnel and a socket until both directions have ended, past all buffers; `None`, with nothing
+    /// done, if this tunnel's framing cannot do that.
+    pub async fn carry(
+        &mut self,
+        socket: &Arc<TcpStream>,
+        progress: &Arc<dyn Progress>,
+    ) -> Option<Result<(), CarryError>> {
+        match &self.inner {
+            Inner::Own(stream) => Some(stream.carry(socket, progress).await),
+            Inner::Reference(_) => None,
         }
     }
 }
 
 impl AsyncRead for TunnelStream {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let mut data = ready!(self.poll_read_bytes(cx))?;
-        let length = data.len().min(buf.remaining());
-        buf.put_slice(&data[..length]);
-        data.advance(length);
-        self.unread = data;
-        Poll::Ready(Ok(()))
+        match &mut self.inner {
+            Inner::Own(stream) => stream.poll_read(cx, buf),
+            Inner::Reference(stream) => stream.poll_read(cx, buf),
+        }
     }
 }
 
 impl AsyncWrite for TunnelStream {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        if buf.is_empty() {
-            return Poll::Ready(Ok(0));
+        match &mut self.inner {
+            Inner::Own(stream) => stream.poll_write(cx, buf),
+            Inner::Reference(stream) => stream.poll_write(cx, buf),
         }
-        let room = ready!(self.poll_room(cx, buf.len()))?.min(buf.len());
-        self.send.send_data(Bytes::copy_from_slice(&buf[..room]), false).map_err(write_error)?;
-        Poll::Ready(Ok(room))
     }
 
     fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -125,33 +118,12 @@ impl AsyncWrite for TunnelStream {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if !self.ended {
-            self.ended = true;
-            self.send.reserve_capacity(0);
-            match self.send.send_data(Bytes::new(), true).map_err(write_error) {
-                // The other end has gone already: there is nobody left to tell.
-                Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {}
-                other => other?,
+        match &mut self.inner {
+            Inner::Own(stream) => {
+                stream.shutdown();
+                Poll::Ready(Ok(()))
             }
+            Inner::Reference(stream) => stream.poll_shutdown(),
         }
-        Poll::Ready(Ok(()))
-    }
-}
-
-/// Writing to a stream that the other end has ended or reset.
-fn write_error(error: h2::Error) -> io::Error {
-    match error.reason() {
-        Some(Reason::NO_ERROR | Reason::CANCEL | Reason::STREAM_CLOSED) => io::ErrorKind::BrokenPipe.into(),
-        Some(_) if error.is_reset() => io::Error::new(io::ErrorKind::ConnectionReset, error),
-        _ if error.is_library() || error.is_io() => io_error(error),
-        // "inactive stream": it was closed under us.
-        _ => io::ErrorKind::BrokenPipe.into(),
-    }
-}
-
-fn io_error(error: h2::Error) -> io::Error {
-    match error.get_io() {
-        Some(inner) => io::Error::new(inner.kind(), inner.to_string()),
-        None => io::Error::other(error),
     }
 }

@@ -145,6 +145,11 @@ impl WorkloadCertificate {
         self.leaf().validity
     }
 
+    /// Whether it holds now.
+    pub fn is_valid(&self) -> bool {
+        self.validity().holds(self.clock.now())
+    }
+
     /// Our own chain, leaf first.
     pub fn chain(&self) -> &[CertificateInfo] {
         &self.chain
@@ -202,6 +207,7 @@ impl WorkloadCertificate {
         config.alpn_protocols = vec![H2.to_vec()];
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.send_tls13_tickets = 0;
+        config.enable_secret_extraction = true;
         config
     }
 
@@ -216,6 +222,7 @@ impl WorkloadCertificate {
         config.alpn_protocols = vec![H2.to_vec()];
         config.enable_sni = false;
         config.resumption = Resumption::disabled();
+        config.enable_secret_extraction = true;
         config
     }
 

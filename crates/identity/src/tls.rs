@@ -4,6 +4,8 @@
 //! handshake. Configurations are built once per certificate by [`crate::WorkloadCertificate`].
 
 mod handshake;
+pub mod record;
+pub mod sealed;
 mod settings;
 pub(crate) mod verify;
 

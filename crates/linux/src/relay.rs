@@ -2,6 +2,10 @@
 //! passed on as such while the other side may go on. A reset is not an end: it comes back as an error that names the
 //! side, so that the caller can reset the other side too. Buffers start small and grow with the traffic.
 
+mod sockets;
+
+pub use sockets::relay_sockets;
+
 use std::future::poll_fn;
 use std::io;
 use std::pin::{Pin, pin};
@@ -30,6 +34,44 @@ pub struct Counters {
     pub backward: AtomicU64,
     /// One direction has ended and the other goes on.
     pub half_closed: AtomicBool,
+}
+
+/// Told of bytes as they pass between two sockets.
+pub trait Moved {
+    /// From the first to the second.
+    fn forward(&self, bytes: u64);
+    /// From the second to the first.
+    fn backward(&self, bytes: u64);
+    /// One direction has ended and the other goes on.
+    fn half_closed(&self);
+}
+
+impl Moved for Counters {
+    fn forward(&self, bytes: u64) {
+        self.forward.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    fn backward(&self, bytes: u64) {
+        self.backward.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    fn half_closed(&self) {
+        self.half_closed.store(true, Ordering::Relaxed);
+    }
+}
+
+impl Moved for [&Counters; 2] {
+    fn forward(&self, bytes: u64) {
+        self.iter().for_each(|counters| counters.forward(bytes));
+    }
+
+    fn backward(&self, bytes: u64) {
+        self.iter().for_each(|counters| counters.backward(bytes));
+    }
+
+    fn half_closed(&self) {
+        self.iter().for_each(|counters| counters.half_closed());
+    }
 }
 
 /// One of the two streams.

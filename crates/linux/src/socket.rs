@@ -243,6 +243,11 @@ fn set_option(socket: &Socket, level: libc::c_int, name: libc::c_int, value: lib
     if set == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
+/// Ends what a connection sends.
+pub fn shutdown_write<S: AsFd>(stream: &S) -> io::Result<()> {
+    SockRef::from(stream).shutdown(std::net::Shutdown::Write)
+}
+
 /// Where an accepted connection was going before it was redirected here; its local address when it was not.
 pub fn original_dst<S: AsFd>(stream: &S) -> io::Result<SocketAddr> {
     let socket = SockRef::from(stream);

@@ -174,6 +174,10 @@ pub struct DnsConfig {
 /// Tunnels: windows, pool.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TunnelConfig {
+    /// What does the framing.
+    pub engine: hbone::Engine,
+    /// Connections within the node take a tunnel, too.
+    pub same_node: bool,
     /// Bytes a stream may have in flight.
     pub stream_window: u32,
     /// Bytes a connection may have in flight; more than a stream's.
@@ -187,6 +191,11 @@ pub struct TunnelConfig {
 }
 
 impl Config {
+    /// Whether framing has the keys of its connections: our own does, where there is only TLS 1.3.
+    pub(crate) fn seals(&self) -> bool {
+        self.tunnels.engine == hbone::Engine::Own && !self.certificates.tls12
+    }
+
     /// Ports in a pod that must never be a destination of the proxy itself.
     pub fn illegal_ports(&self) -> &'static [u16] {
         const PORTS: [u16; 4] = [

@@ -2,10 +2,10 @@
 
 use crate::{certificates::certificate, pod::Pod, proxy::Proxy};
 use futures_util::FutureExt;
-use hbone::{Connect, Key, OpenError};
+use hbone::{Carrier, Connect, Key, OpenError};
 use identity::{
     revocation::{CertificateId, Revocations, peer_chain},
-    tls::{self, HANDSHAKE_TIMEOUT, TlsStream},
+    tls::{self, HANDSHAKE_TIMEOUT, HandshakeError, TlsStream},
 };
 use inpod::{Sockets, sockets::CONNECT_TIMEOUT};
 use model::Identity;
@@ -77,22 +77,42 @@ where
             let peer = Peer { identity: tls::peer(state).ok(), chain: peer_chain(state).into() };
             Ok((stream.into(), peer))
         }
-        Ok(Err(error)) if error.kind() == io::ErrorKind::InvalidData => {
-            if tls::is_revocation(&error) {
-                proxy.metrics.revocation_rejections.add(&["source"]);
-            }
-            Err(OpenError::Tls(error.to_string()))
-        }
+        Ok(Err(error)) if error.kind() == io::ErrorKind::InvalidData => Err(refused(proxy, &error)),
         Ok(Err(error)) => Err(OpenError::Connect(format!("in the TLS handshake: {error}"))),
         Err(_) => Err(OpenError::Tls(format!("no handshake within {HANDSHAKE_TIMEOUT:?}"))),
     }
 }
 
+/// TLS 1.3 as [`secure`] makes it, for framing that has the keys.
+async fn seal(proxy: &Proxy, key: &Key, stream: TcpStream) -> Result<(Carrier, Peer), OpenError> {
+    let certificate = certificate(&proxy.certificates, &key.source).await.map_err(OpenError::Identity)?;
+    match certificate.connect_sealed(&key.expected, stream).await {
+        Ok(sealed) => {
+            let peer = Peer { identity: Some(sealed.peer.clone()), chain: sealed.chain.as_slice().into() };
+            Ok((Carrier::sealed(sealed), peer))
+        }
+        Err(HandshakeError::Failed(error)) if error.kind() != io::ErrorKind::InvalidData => {
+            Err(OpenError::Connect(format!("in the TLS handshake: {error}")))
+        }
+        Err(HandshakeError::Failed(error)) => Err(refused(proxy, &error)),
+        Err(HandshakeError::Peer(error)) => Err(OpenError::Tls(error.to_string())),
+        Err(HandshakeError::Timeout(after)) => Err(OpenError::Tls(format!("no handshake within {after:?}"))),
+    }
+}
+
+/// One side did not believe the other.
+fn refused(proxy: &Proxy, error: &io::Error) -> OpenError {
+    if tls::is_revocation(error) {
+        proxy.metrics.revocation_rejections.add(&["source"]);
+    }
+    OpenError::Tls(error.to_string())
+}
+
 impl Connect for Dialer {
-    type Io = TlsStream<TcpStream>;
+    type Io = Carrier;
     type Peer = Peer;
 
-    async fn connect(&self, key: &Key) -> Result<(Self::Io, Peer), OpenError> {
+    async fn connect(&self, key: &Key) -> Result<(Carrier, Peer), OpenError> {
         let stream = self.sockets.connect(key.destination, None).await.map_err(|error| {
             if error.kind() == io::ErrorKind::TimedOut {
                 OpenError::Timeout(CONNECT_TIMEOUT)
@@ -100,6 +120,10 @@ impl Connect for Dialer {
                 OpenError::Connect(error.to_string())
             }
         })?;
-        secure(&self.proxy, key, stream).await
+        if self.proxy.config.seals() {
+            return seal(&self.proxy, key, stream).await;
+        }
+        let (stream, peer) = secure(&self.proxy, key, stream).await?;
+        Ok((stream.into(), peer))
     }
 }

@@ -1,22 +1,29 @@
 //! One connection from the moment its two ends are known: bytes, metrics, and exactly one record at its end.
 
 use crate::connections::{Connections, Judged, Shown, Tracked};
-use linux::relay::{self, Counters};
+use hbone::{End, TunnelStream};
+use linux::{
+    relay::{self, Counters},
+    socket,
+};
 use model::Reason;
 use parking_lot::Mutex;
 use std::{
+    io,
     net::SocketAddr,
+    pin::Pin,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
+    task::{Context, Poll, ready},
 };
 use telemetry::{
     access::{Direction, Failure, Outcome, Record},
     metrics::traffic::{Labels, Open, Party, Traffic},
 };
 use tokio::{
-    io::{AsyncRead, AsyncWrite},
+    io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
     time::Instant,
 };
@@ -28,11 +35,14 @@ pub(crate) struct Flow {
     counted_forward: AtomicU64,
     counted_backward: AtomicU64,
     open: Mutex<Option<Open>>,
+    /// Of a socket and a tunnel, the socket is the client's.
+    socket_is_clients: bool,
 }
 
 impl Flow {
-    fn new(open: Open) -> Self {
-        Self { open: Mutex::new(Some(open)), ..Self::default() }
+    fn new(open: Open, direction: Direction) -> Self {
+        let socket_is_clients = direction == Direction::Outbound;
+        Self { open: Mutex::new(Some(open)), socket_is_clients, ..Self::default() }
     }
 
     /// A flow that is counted nowhere.
@@ -76,6 +86,22 @@ impl Flow {
     }
 }
 
+impl hbone::Progress for Flow {
+    fn to_tunnel(&self, bytes: u64) {
+        let way = if self.socket_is_clients { &self.moved.forward } else { &self.moved.backward };
+        way.fetch_add(bytes, Relaxed);
+    }
+
+    fn to_socket(&self, bytes: u64) {
+        let way = if self.socket_is_clients { &self.moved.backward } else { &self.moved.forward };
+        way.fetch_add(bytes, Relaxed);
+    }
+
+    fn half_closed(&self) {
+        self.moved.half_closed.store(true, Relaxed);
+    }
+}
+
 /// What a session is told about at its beginning.
 #[derive(Debug)]
 pub(crate) struct Beginning {
@@ -105,7 +131,7 @@ impl Session {
     /// Counts, logs and enters a connection.
     pub(crate) fn begin(traffic: &Traffic, connections: &Arc<Connections>, beginning: Beginning) -> Self {
         let Beginning { record, labels, shown, judged, since } = beginning;
-        let flow = Arc::new(Flow::new(traffic.series(labels).open()));
+        let flow = Arc::new(Flow::new(traffic.series(labels).open(), record.direction));
         record.opened();
         let tracked = connections.enter(shown, judged, flow.clone());
         Self { record, flow, tracked, since, finished: false }
@@ -116,24 +142,58 @@ impl Session {
         self.tracked.cut().await
     }
 
-    /// Moves bytes between the client's end and the server's until both directions have ended; a side that fails takes
-    /// the other with it as a reset.
-    pub(crate) async fn relay<C, S>(&self, client: &mut C, server: &mut S) -> Reason
-    where
-        C: AsyncRead + AsyncWrite + Abort + Unpin,
-        S: AsyncRead + AsyncWrite + Abort + Unpin,
-    {
-        match relay::relay(client, server, &self.flow.moved).await {
-            Ok(()) => Reason::Complete,
-            Err(failure) => {
-                tracing::debug!("{failure}");
-                match failure.side {
-                    relay::Side::First => server.abort(),
-                    relay::Side::Second => client.abort(),
-                }
-                Reason::Reset
+    /// Moves bytes between a socket and a tunnel until both directions have ended; an end that fails takes the other with it
+    /// as a reset.
+    pub(crate) async fn relay_tunnel(&self, socket: Arc<TcpStream>, tunnel: &mut TunnelStream) -> Reason {
+        let progress: Arc<dyn hbone::Progress> = self.flow.clone();
+        let failed = match tunnel.carry(&socket, &progress).await {
+            Some(Ok(())) => return Reason::Complete,
+            Some(Err(error)) => {
+                tracing::debug!("{error}");
+                error.end
             }
+            None => match self.relay_by_copying(&socket, tunnel).await {
+                Ok(()) => return Reason::Complete,
+                Err(end) => end,
+            },
+        };
+        match failed {
+            End::Tunnel => abort(&socket),
+            End::Socket => tunnel.reset(),
         }
+        Reason::Reset
+    }
+
+    /// The way of framings that know no shorter one.
+    async fn relay_by_copying(&self, socket: &TcpStream, tunnel: &mut TunnelStream) -> Result<(), End> {
+        let mut socket = Shared(socket);
+        let moved = &self.flow.moved;
+        let outcome = if self.flow.socket_is_clients {
+            relay::relay(&mut socket, tunnel, moved).await
+        } else {
+            relay::relay(tunnel, &mut socket, moved).await
+        };
+        outcome.map_err(|failure| {
+            tracing::debug!("{failure}");
+            let first = failure.side == relay::Side::First;
+            if first == self.flow.socket_is_clients { End::Socket } else { End::Tunnel }
+        })
+    }
+
+    /// Moves bytes between two sockets, for every session that this is: one, or both ends of a connection within the node.
+    pub(crate) async fn relay_sockets(&self, other: Option<&Self>, client: &TcpStream, server: &TcpStream) -> Reason {
+        let own = &self.flow.moved;
+        let relayed = match other {
+            Some(other) => relay::relay_sockets(client, server, &[own, &other.flow.moved]).await,
+            None => relay::relay_sockets(client, server, own).await,
+        };
+        let Err(failure) = relayed else { return Reason::Complete };
+        tracing::debug!("{failure}");
+        match failure.side {
+            relay::Side::First => abort(server),
+            relay::Side::Second => abort(client),
+        }
+        Reason::Reset
     }
 
     /// Counts and records the end.
@@ -162,22 +222,48 @@ impl Drop for Session {
     }
 }
 
-/// A stream that can be broken off so that the other end notices.
-pub(crate) trait Abort {
-    /// Breaks it off.
-    fn abort(&mut self);
+/// Breaks a socket off, so that the other end notices when it is closed.
+pub(crate) fn abort(socket: &TcpStream) {
+    // Fails only on a socket that is gone already.
+    let _ = socket.set_zero_linger();
 }
 
-impl Abort for TcpStream {
-    fn abort(&mut self) {
-        // Fails only on a socket that is gone already.
-        let _ = self.set_zero_linger();
+/// A socket that somebody else holds, too.
+struct Shared<'a>(&'a TcpStream);
+
+impl AsyncRead for Shared<'_> {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        loop {
+            ready!(self.0.poll_read_ready(cx))?;
+            match self.0.try_read(buffer.initialize_unfilled()) {
+                Ok(read) => {
+                    buffer.advance(read);
+                    return Poll::Ready(Ok(()));
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => return Poll::Ready(Err(error)),
+            }
+        }
     }
 }
 
-impl Abort for hbone::TunnelStream {
-    fn abort(&mut self) {
-        self.reset();
+impl AsyncWrite for Shared<'_> {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
+        loop {
+            ready!(self.0.poll_write_ready(cx))?;
+            match self.0.try_write(data) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                outcome => return Poll::Ready(outcome),
+            }
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(socket::shutdown_write(self.0))
     }
 }
 

@@ -15,6 +15,7 @@ mod flow;
 mod inbound;
 mod legacy;
 mod listener;
+mod neighbours;
 mod node;
 mod observe;
 mod outbound;

@@ -7,13 +7,14 @@ use crate::{
     certificates::identity_of,
     connections::Shown,
     dialer::{self, Peer},
-    flow::{self, Abort, Beginning, Session},
+    flow::{self, Beginning, Session, abort},
+    inbound::{self, Joined},
     listener::local_address,
     pod::Shard,
     route::{self, Chooser, Hop, Route, Source, Tunnel},
     telling::{self, Behind},
 };
-use hbone::{Baggage, ConnectRequest, Key, Opened, TunnelStream};
+use hbone::{Authority, Baggage, ConnectRequest, Key, Opened, TunnelStream};
 use linux::socket;
 use model::{Identity, Reason, Workload, well_known};
 use rand::RngExt;
@@ -42,6 +43,8 @@ struct Planned {
 enum Far {
     Plain(TcpStream),
     Tunnel(TunnelStream),
+    /// Another pod of this node, in this process.
+    Local(Box<Joined>),
 }
 
 /// What was opened, and who is at its other end.
@@ -61,7 +64,7 @@ pub(crate) struct Connected {
 
 /// Handles one captured connection. One that could not be carried is reset: the client must not take it for one that was
 /// served.
-pub(crate) async fn handle(shard: Arc<Shard>, mut client: TcpStream, source: SocketAddr) {
+pub(crate) async fn handle(shard: Arc<Shard>, client: TcpStream, source: SocketAddr) {
     let since = Instant::now();
     let destination = match socket::original_dst(&client) {
         Ok(destination) => destination,
@@ -73,11 +76,11 @@ pub(crate) async fn handle(shard: Arc<Shard>, mut client: TcpStream, source: Soc
     // A connection to the capture port itself was not captured; following it would lead back here for ever.
     if destination.port() == well_known::OUTBOUND_PORT && destination == local_address(&client) {
         fail(&shard, source, destination, None, Reason::SelfCall);
-        return client.abort();
+        return abort(&client);
     }
     match connect(&shard, source, destination, since).await {
-        Ok(connected) => connected.carry(&shard, &mut client).await,
-        Err(_) => client.abort(),
+        Ok(connected) => connected.carry(&shard, client).await,
+        Err(_) => abort(&client),
     }
 }
 
@@ -125,12 +128,14 @@ pub(crate) async fn connect(
 
 impl Connected {
     /// Moves bytes until the connection ends, or has to.
-    pub(crate) async fn carry(self, shard: &Shard, client: &mut TcpStream) {
-        let Self { session, mut far, peer } = self;
+    pub(crate) async fn carry(self, shard: &Shard, client: TcpStream) {
+        let Self { session, far, peer } = self;
+        let client = Arc::new(client);
         let relayed = async {
-            match &mut far {
-                Far::Plain(server) => session.relay(client, server).await,
-                Far::Tunnel(tunnel) => session.relay(client, tunnel).await,
+            match far {
+                Far::Plain(server) => session.relay_sockets(None, &client, &server).await,
+                Far::Tunnel(mut tunnel) => session.relay_tunnel(client.clone(), &mut tunnel).await,
+                Far::Local(joined) => joined.carry(&session, &client).await,
             }
         };
         let reason = tokio::select! {
@@ -142,7 +147,7 @@ impl Connected {
         };
         if reason == Reason::CertificateRevoked {
             shard.pod.proxy.metrics.revocation_rejections.add(&["source"]);
-            client.abort();
+            abort(&client);
         }
         session.finish(reason);
     }
@@ -236,6 +241,9 @@ async fn reach(shard: &Shard, planned: &Planned, source: SocketAddr) -> Result<R
             Ok(Reached { far: Far::Plain(server), peer: Peer::nobody(), behind: None })
         }
         Tunnel::Hbone { authority, expected } => {
+            if let Some(joined) = join(shard, planned, source, authority, expected).await {
+                return Ok(Reached { far: Far::Local(Box::new(joined?)), peer: Peer::nobody(), behind: None });
+            }
             let request = request(planned, source, authority.clone(), None);
             let Opened { stream, peer, .. } = open(shard, planned, source, expected, &request).await?;
             Ok(Reached { far: Far::Tunnel(stream), peer, behind: None })
@@ -254,10 +262,27 @@ async fn reach(shard: &Shard, planned: &Planned, source: SocketAddr) -> Result<R
     }
 }
 
+/// The way to a pod that this proxy serves too, if nobody could tell it from a tunnel.
+async fn join(
+    shard: &Shard,
+    planned: &Planned,
+    source: SocketAddr,
+    authority: &Authority,
+    expected: &[Identity],
+) -> Option<Result<Joined, Reason>> {
+    let far = planned.route.workload.as_deref()?;
+    if !expected.contains(&far.identity()) {
+        return None;
+    }
+    let forwarded_host = planned.route.service.as_ref().map(|service| &*service.hostname);
+    let asked = inbound::Asked { authority, forwarded_host, source, hop: planned.hop };
+    inbound::join(shard, &planned.identity, far, asked).await
+}
+
 fn request(
     planned: &Planned,
     source: SocketAddr,
-    authority: hbone::Authority,
+    authority: Authority,
     forwarded_network: Option<String>,
 ) -> ConnectRequest {
     ConnectRequest {

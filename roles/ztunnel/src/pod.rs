@@ -63,6 +63,8 @@ impl Pod {
 pub(crate) struct Shard {
     /// The pod.
     pub pod: Arc<Pod>,
+    /// Which thread this is.
+    pub thread: usize,
     /// Its connections on this thread.
     pub connections: Arc<Connections>,
     /// Its tunnels on this thread.
@@ -112,6 +114,7 @@ impl Starter {
             let _on_thread = self.workers.handle(index).enter();
             let shard = Arc::new(Shard {
                 pod: pod.clone(),
+                thread: index,
                 connections: Arc::default(),
                 pool: Pool::new(Dialer::new(pod), pool_options(&pod.proxy.config)),
             });
@@ -245,7 +248,8 @@ impl Starter {
 
 fn pool_options(config: &crate::config::Config) -> PoolOptions {
     let tunnels = &config.tunnels;
-    PoolOptions { windows: windows(config), max_streams: tunnels.max_streams as usize, idle: tunnels.unused_release }
+    let max_streams = tunnels.max_streams as usize;
+    PoolOptions { engine: tunnels.engine, windows: windows(config), max_streams, idle: tunnels.unused_release }
 }
 
 /// Sizes of windows and frames.
@@ -263,12 +267,14 @@ impl Proxies for Starter {
         let (running, shards) = self.begin(uid, info, sockets, opened)?;
         let connections = shards.iter().map(|shard| shard.connections.clone()).collect();
         self.proxy.pods.lock().insert(uid.clone(), (info.clone(), connections));
+        self.proxy.neighbours.add(uid.clone(), info, &shards);
         tracing::info!(%uid, name = %info.name, namespace = %info.namespace, "pod is served");
         Ok(running)
     }
 
     fn stop(&mut self, running: Running, how: Stop) {
         self.proxy.pods.lock().remove(&running.uid);
+        self.proxy.neighbours.remove(&running.uid);
         tracing::info!(uid = %running.uid, ?how, "pod is no longer served");
         if how == Stop::Retire {
             running.drain.start();

@@ -1,6 +1,6 @@
 //! What every pod and every connection shares.
 
-use crate::{config::Config, connections::Connections, dns::Resolver, state::State};
+use crate::{config::Config, connections::Connections, dns::Resolver, neighbours::Neighbours, state::State};
 use identity::{Certificates, revocation::Revocations};
 use inpod::WorkloadInfo;
 use model::Str;
@@ -27,6 +27,8 @@ pub(crate) struct Proxy {
     pub resolver: Resolver,
     /// For the dump and for scrapes.
     pub pods: Mutex<Pods>,
+    /// For connections within the node.
+    pub neighbours: Neighbours,
 }
 
 impl Proxy {

@@ -8,7 +8,9 @@ use crate::{
     admin::{self, Admin},
     certificates::{self, Prefetch},
     config::{Config, LocalXds, Mode},
-    dns, legacy, node,
+    dns, legacy,
+    neighbours::Neighbours,
+    node,
     observe::{PodCounter, XdsObserver},
     own::{self, Own},
     pod::Starter,
@@ -109,6 +111,7 @@ pub async fn run(
         metrics: families,
         resolver: dns::Resolver::read(&parts.resolver),
         pods: parking_lot::Mutex::default(),
+        neighbours: Neighbours::default(),
         config,
     });
     let roster: SharedRoster<Starter> = Arc::new(parking_lot::Mutex::new(Roster::new(Starter::new(

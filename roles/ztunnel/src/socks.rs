@@ -3,7 +3,7 @@
 //! Version 5, no authentication, CONNECT. The client is told of success only when bytes can flow; a name with several addresses
 //! is tried address by address. Way, policy, tunnel and record are those of every connection that leaves the pod.
 
-use crate::{dns, flow::Abort, outbound, pod::Shard};
+use crate::{dns, flow::abort, outbound, pod::Shard};
 use model::Reason;
 use std::{
     io,
@@ -73,7 +73,7 @@ pub(crate) async fn handle(shard: Arc<Shard>, mut client: TcpStream, source: Soc
     let wanted = match time::timeout(PATIENCE, conversation).await {
         Ok(Ok(wanted)) => wanted,
         Ok(Err(bad)) => return refuse(&mut client, bad).await,
-        Err(_) => return client.abort(),
+        Err(_) => return abort(&client),
     };
     let addresses = match wanted {
         Wanted::Address(address) => vec![address],
@@ -87,7 +87,7 @@ pub(crate) async fn handle(shard: Arc<Shard>, mut client: TcpStream, source: Soc
         match outbound::connect(&shard, source, destination, since).await {
             Ok(connected) => {
                 if client.write_all(&reply(Code::Succeeded)).await.is_ok() {
-                    connected.carry(&shard, &mut client).await;
+                    connected.carry(&shard, client).await;
                 }
                 return;
             }

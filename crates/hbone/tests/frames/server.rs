@@ -1,6 +1,6 @@
 //! The server under test, with two applications: one that echoes, and one that never ends.
 
-use hbone::{Incoming, ServerOptions};
+use hbone::{Engine, Incoming, ServerOptions};
 use http::{HeaderMap, StatusCode};
 use runtime::drain::Drain;
 use testkit::http2::cases::Target;
@@ -15,11 +15,12 @@ pub(crate) fn target() -> Target {
 }
 
 /// A connection to a fresh server.
-pub(crate) fn dial() -> DuplexStream {
+pub(crate) fn dial(engine: Engine) -> DuplexStream {
     let (ours, theirs) = tokio::io::duplex(1 << 20);
+    let options = ServerOptions { engine, ..ServerOptions::default() };
     tokio::spawn(async move {
         let (_drain, watch) = Drain::new();
-        let _ended = hbone::serve(theirs, ServerOptions::default(), watch, application).await;
+        let _ended = hbone::serve(theirs, options, watch, application).await;
     });
     ours
 }

@@ -1,9 +1,11 @@
-//! Both ends of a tunnel over in-memory pipes, with paused time.
+//! Both ends of a tunnel over in-memory pipes, with paused time: each framing with itself and with the other.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use bytes::Bytes;
-use hbone::{Authority, Baggage, Connect, ConnectRequest, Incoming, Key, OpenError, Pool, PoolOptions, ServerOptions};
+use hbone::{
+    Authority, Baggage, Connect, ConnectRequest, Engine, Incoming, Key, OpenError, Pool, PoolOptions, ServerOptions,
+};
 use http::{HeaderMap, StatusCode};
 use model::Identity;
 use runtime::drain::{self, Drain};
@@ -19,6 +21,59 @@ use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, DuplexStream},
     sync::Notify,
 };
+
+/// What does the framing at each end.
+#[derive(Debug, Clone, Copy)]
+struct Engines {
+    client: Engine,
+    server: Engine,
+}
+
+impl Engines {
+    fn server(self) -> ServerOptions {
+        ServerOptions { engine: self.server, ..ServerOptions::default() }
+    }
+}
+
+macro_rules! over_every_pair_of_engines {
+    ($($module:ident: $client:ident to $server:ident;)*) => {
+        $(mod $module {
+            use super::{Engine, Engines};
+            const ENGINES: Engines = Engines { client: Engine::$client, server: Engine::$server };
+            over_every_pair_of_engines!(@tests);
+        })*
+    };
+    (@tests) => {
+        over_every_pair_of_engines!(@tests
+            bytes_go_both_ways_and_each_way_ends_on_its_own,
+            a_refusal_is_told_by_its_status,
+            a_stalled_stream_does_not_hold_up_its_siblings,
+            a_full_connection_serves_again_when_streams_end,
+            fewer_streams_when_the_peer_wants_fewer,
+            everyone_who_waits_shares_one_attempt_and_its_failure,
+            an_idle_connection_is_let_go,
+            a_draining_peer_finishes_streams_and_new_ones_go_elsewhere,
+            a_reset_is_a_reset_at_the_other_end,
+            a_silent_peer_is_dropped_and_a_speaking_one_is_not,
+            a_server_that_gives_a_connection_up_ends_its_tunnels_at_both_ends,
+            cutting_a_destination_ends_its_tunnels,
+            our_first_frames_are_upstreams
+        );
+    };
+    (@tests $($test:ident),*) => {
+        $(#[tokio::test(start_paused = true)]
+        async fn $test() {
+            super::$test(ENGINES).await;
+        })*
+    };
+}
+
+over_every_pair_of_engines! {
+    own: Own to Own;
+    reference: Reference to Reference;
+    own_to_reference: Own to Reference;
+    reference_to_own: Reference to Own;
+}
 
 fn request(authority: &str) -> ConnectRequest {
     ConnectRequest {
@@ -48,6 +103,7 @@ struct Peer {
     gated: bool,
     drain: drain::Watch,
     max_streams: u32,
+    engines: Engines,
 }
 
 #[derive(Clone)]
@@ -66,7 +122,7 @@ impl Connect for ToPeer {
         }
         self.0.connections.fetch_add(1, Ordering::SeqCst);
         let (ours, theirs) = tokio::io::duplex(1 << 20);
-        let options = ServerOptions { max_streams: self.0.max_streams, ..ServerOptions::default() };
+        let options = ServerOptions { max_streams: self.0.max_streams, ..self.0.engines.server() };
         tokio::spawn(hbone::serve(theirs, options, self.0.drain.clone(), echo));
         Ok((ours, ()))
     }
@@ -88,7 +144,7 @@ async fn echo(incoming: Incoming) {
     let _ended = write.shutdown().await;
 }
 
-fn peer(change: impl FnOnce(&mut Peer)) -> (Arc<Peer>, Drain) {
+fn peer(engines: Engines, change: impl FnOnce(&mut Peer)) -> (Arc<Peer>, Drain) {
     let (drain, watch) = Drain::new();
     let mut peer = Peer {
         connections: AtomicUsize::new(0),
@@ -97,18 +153,18 @@ fn peer(change: impl FnOnce(&mut Peer)) -> (Arc<Peer>, Drain) {
         gated: false,
         drain: watch,
         max_streams: 200,
+        engines,
     };
     change(&mut peer);
     (Arc::new(peer), drain)
 }
 
 fn pool(peer: &Arc<Peer>) -> Pool<ToPeer> {
-    Pool::new(ToPeer(Arc::clone(peer)), PoolOptions::default())
+    Pool::new(ToPeer(Arc::clone(peer)), PoolOptions { engine: peer.engines.client, ..PoolOptions::default() })
 }
 
-#[tokio::test(start_paused = true)]
-async fn bytes_go_both_ways_and_each_way_ends_on_its_own() {
-    let (peer, _drain) = peer(|_| {});
+async fn bytes_go_both_ways_and_each_way_ends_on_its_own(engines: Engines) {
+    let (peer, _drain) = peer(engines, |_| {});
     let mut opened = pool(&peer).open(&key(), &request("10.0.0.2:200")).await.unwrap();
     assert_eq!(Baggage::from_headers(&opened.headers).service, "web");
     opened.stream.write_all(b"hello").await.unwrap();
@@ -121,9 +177,8 @@ async fn bytes_go_both_ways_and_each_way_ends_on_its_own() {
     assert!(rest.is_empty());
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_refusal_is_told_by_its_status() {
-    let (peer, _drain) = peer(|_| {});
+async fn a_refusal_is_told_by_its_status(engines: Engines) {
+    let (peer, _drain) = peer(engines, |_| {});
     let pool = pool(&peer);
     for status in [400, 401, 503] {
         let error = pool.open(&key(), &request(&format!("10.0.0.2:{status}"))).await.unwrap_err();
@@ -132,9 +187,8 @@ async fn a_refusal_is_told_by_its_status() {
     assert_eq!(peer.connections.load(Ordering::SeqCst), 1, "a refusal costs no connection");
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_stalled_stream_does_not_hold_up_its_siblings() {
-    let (peer, _drain) = peer(|_| {});
+async fn a_stalled_stream_does_not_hold_up_its_siblings(engines: Engines) {
+    let (peer, _drain) = peer(engines, |_| {});
     let pool = pool(&peer);
     let mut stalled = pool.open(&key(), &request("10.0.0.2:200")).await.unwrap().stream;
     // More than a stream's window in either direction: nobody reads the echo.
@@ -157,9 +211,8 @@ async fn a_stalled_stream_does_not_hold_up_its_siblings() {
     assert_eq!(peer.connections.load(Ordering::SeqCst), 1);
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_full_connection_serves_again_when_streams_end() {
-    let (peer, _drain) = peer(|_| {});
+async fn a_full_connection_serves_again_when_streams_end(engines: Engines) {
+    let (peer, _drain) = peer(engines, |_| {});
     let pool = pool(&peer);
     let mut streams = Vec::new();
     for _ in 0..150 {
@@ -173,9 +226,8 @@ async fn a_full_connection_serves_again_when_streams_end() {
     assert_eq!((pool.connections(), peer.connections.load(Ordering::SeqCst)), (2, 2));
 }
 
-#[tokio::test(start_paused = true)]
-async fn fewer_streams_when_the_peer_wants_fewer() {
-    let (peer, _drain) = peer(|peer| peer.max_streams = 3);
+async fn fewer_streams_when_the_peer_wants_fewer(engines: Engines) {
+    let (peer, _drain) = peer(engines, |peer| peer.max_streams = 3);
     let pool = pool(&peer);
     let mut streams = Vec::new();
     for _ in 0..7 {
@@ -184,9 +236,8 @@ async fn fewer_streams_when_the_peer_wants_fewer() {
     assert_eq!(pool.connections(), 3);
 }
 
-#[tokio::test(start_paused = true)]
-async fn everyone_who_waits_shares_one_attempt_and_its_failure() {
-    let (peer, _drain) = peer(|peer| {
+async fn everyone_who_waits_shares_one_attempt_and_its_failure(engines: Engines) {
+    let (peer, _drain) = peer(engines, |peer| {
         peer.gated = true;
         peer.fail = AtomicBool::new(true);
     });
@@ -210,9 +261,8 @@ async fn everyone_who_waits_shares_one_attempt_and_its_failure() {
     assert_eq!(peer.connections.load(Ordering::SeqCst), 1);
 }
 
-#[tokio::test(start_paused = true)]
-async fn an_idle_connection_is_let_go() {
-    let (peer, _drain) = peer(|_| {});
+async fn an_idle_connection_is_let_go(engines: Engines) {
+    let (peer, _drain) = peer(engines, |_| {});
     let pool = pool(&peer);
     drop(pool.open(&key(), &request("10.0.0.2:200")).await.unwrap());
     tokio::time::advance(Duration::from_secs(200)).await;
@@ -225,9 +275,8 @@ async fn an_idle_connection_is_let_go() {
     assert_eq!(pool.connections(), 0);
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_draining_peer_finishes_streams_and_new_ones_go_elsewhere() {
-    let (peer, drain) = peer(|_| {});
+async fn a_draining_peer_finishes_streams_and_new_ones_go_elsewhere(engines: Engines) {
+    let (peer, drain) = peer(engines, |_| {});
     let pool = pool(&peer);
     let mut old = pool.open(&key(), &request("10.0.0.2:200")).await.unwrap().stream;
     drain.start();
@@ -240,11 +289,10 @@ async fn a_draining_peer_finishes_streams_and_new_ones_go_elsewhere() {
     assert!(peer.connections.load(Ordering::SeqCst) >= 2);
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_reset_is_a_reset_at_the_other_end() {
+async fn a_reset_is_a_reset_at_the_other_end(engines: Engines) {
     let (ours, theirs) = tokio::io::duplex(1 << 16);
     let (_drain, watch) = Drain::new();
-    tokio::spawn(hbone::serve(theirs, ServerOptions::default(), watch, |incoming| async move {
+    tokio::spawn(hbone::serve(theirs, engines.server(), watch, |incoming| async move {
         let mut stream = incoming.accept(HeaderMap::new()).unwrap();
         assert_eq!(stream.read_u8().await.unwrap(), 1);
         stream.reset();
@@ -255,18 +303,17 @@ async fn a_reset_is_a_reset_at_the_other_end() {
     assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_silent_peer_is_dropped_and_a_speaking_one_is_not() {
+async fn a_silent_peer_is_dropped_and_a_speaking_one_is_not(engines: Engines) {
     // Never answers anything after the handshake, and closes nothing.
     let (ours, mut theirs) = tokio::io::duplex(1 << 16);
     let (_drain, watch) = Drain::new();
-    let served = tokio::spawn(hbone::serve(ours, ServerOptions::default(), watch, |_| async {}));
+    let served = tokio::spawn(hbone::serve(ours, engines.server(), watch, |_| async {}));
     theirs.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await.unwrap();
     let begun = tokio::time::Instant::now();
     assert!(served.await.unwrap().is_err());
     assert_eq!(begun.elapsed().as_secs(), 30);
 
-    let (peer, _drain) = peer(|_| {});
+    let (peer, _drain) = peer(engines, |_| {});
     let pool = pool(&peer);
     let mut stream = pool.open(&key(), &request("10.0.0.2:200")).await.unwrap().stream;
     tokio::time::sleep(Duration::from_secs(120)).await;
@@ -274,9 +321,26 @@ async fn a_silent_peer_is_dropped_and_a_speaking_one_is_not() {
     assert_eq!(stream.read_u8().await.unwrap(), b'x');
 }
 
-#[tokio::test(start_paused = true)]
-async fn cutting_a_destination_ends_its_tunnels() {
-    let (peer, _drain) = peer(|_| {});
+async fn a_server_that_gives_a_connection_up_ends_its_tunnels_at_both_ends(engines: Engines) {
+    let (ours, theirs) = tokio::io::duplex(1 << 16);
+    let (_drain, watch) = Drain::new();
+    let (tell, told) = tokio::sync::oneshot::channel();
+    let tell = std::sync::Mutex::new(Some(tell));
+    let served = tokio::spawn(hbone::serve(theirs, engines.server(), watch, move |incoming| {
+        let tell = tell.lock().unwrap().take().unwrap();
+        async move {
+            let mut stream = incoming.accept(HeaderMap::new()).unwrap();
+            let _told = tell.send(stream.read_u8().await.is_err());
+        }
+    }));
+    let mut opened = hbone::connect_once(ours, &request("10.0.0.2:200")).await.unwrap();
+    served.abort();
+    assert!(opened.stream.read_u8().await.is_err());
+    assert!(told.await.unwrap());
+}
+
+async fn cutting_a_destination_ends_its_tunnels(engines: Engines) {
+    let (peer, _drain) = peer(engines, |_| {});
     let pool = pool(&peer);
     let mut stream = pool.open(&key(), &request("10.0.0.2:200")).await.unwrap().stream;
     pool.cut_destination("10.0.0.9".parse().unwrap());
@@ -286,8 +350,7 @@ async fn cutting_a_destination_ends_its_tunnels() {
     assert!(stream.read_u8().await.is_err());
 }
 
-#[tokio::test(start_paused = true)]
-async fn our_first_frames_are_upstreams() {
+async fn our_first_frames_are_upstreams(engines: Engines) {
     let (ours, mut theirs) = tokio::io::duplex(1 << 16);
     let opening = tokio::spawn(async move { hbone::connect_once(ours, &request("172.30.1.254:9000")).await });
     // Preface, SETTINGS {2:0, 4:4194304, 5:1048576, 6:16384}, WINDOW_UPDATE 16711681.
@@ -304,7 +367,7 @@ async fn our_first_frames_are_upstreams() {
 
     let (ours, mut theirs) = tokio::io::duplex(1 << 16);
     let (_drain, watch) = Drain::new();
-    tokio::spawn(hbone::serve(ours, ServerOptions::default(), watch, |_| async {}));
+    tokio::spawn(hbone::serve(ours, engines.server(), watch, |_| async {}));
     theirs.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await.unwrap();
     let golden = unhex("0000180400000000000003000000c8000400400000000500100000000600010000");
     let mut sent = vec![0; golden.len()];

@@ -1,8 +1,9 @@
-//! Tunnels over the mesh's TLS between two real identities: one layer, and two layers within each other.
+//! Tunnels over the mesh's TLS between two real identities: one layer, two layers within each other, and records that our own
+//! framing opens in place against a peer whose TLS is rustls's.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use hbone::{Connect, ConnectRequest, Incoming, Key, OpenError, Pool, PoolOptions, ServerOptions};
+use hbone::{Carrier, Connect, ConnectRequest, Incoming, Key, OpenError, Pool, PoolOptions, ServerOptions};
 use http::{HeaderMap, StatusCode};
 use identity::{
     Issuer, IssuerSource, KeyKind, WorkloadCertificate,
@@ -169,4 +170,63 @@ async fn two_layers_pass_a_gateway_that_sees_only_the_outer_one() {
     let inner = hbone::connect_once(inner_io, &inner_request).await.unwrap();
     let data = noise(6 << 20);
     assert!(round_trip(inner.stream, data.clone()).await == data);
+}
+
+/// Who uses the keys at each end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Keys {
+    /// Our own framing, in place.
+    InPlace,
+    /// rustls, as a byte stream.
+    Stream,
+}
+
+/// A client and a server that meet over TLS, each with its own use of the keys; gives the client's stream.
+async fn met(mesh: &Mesh, client: Keys, server: Keys) -> hbone::TunnelStream {
+    let (near, far) = tokio::io::duplex(64 << 10);
+    let (web, own) = (mesh.certificate("web"), mesh.certificate("client"));
+    tokio::spawn(async move {
+        let (_drain, watch) = Drain::new();
+        let carrier: Carrier = match server {
+            Keys::InPlace => {
+                let sealed = web.accept_sealed(far).await.unwrap();
+                assert_eq!((&sealed.peer, sealed.chain.len()), (&identity("client"), 1));
+                Carrier::sealed(sealed)
+            }
+            Keys::Stream => web.accept(far).await.unwrap().0.into(),
+        };
+        let handler = |incoming| echo(identity("client"), incoming);
+        let _ended = hbone::serve(carrier, ServerOptions::default(), watch, handler).await;
+    });
+    let expected = [identity("web")];
+    let carrier: Carrier = match client {
+        Keys::InPlace => Carrier::sealed(own.connect_sealed(&expected, near).await.unwrap()),
+        Keys::Stream => own.connect(&expected, near).await.unwrap().0.into(),
+    };
+    hbone::connect_once(carrier, &request("10.0.0.2:80")).await.unwrap().stream
+}
+
+#[rstest::rstest]
+#[tokio::test]
+async fn records_in_place_and_rustls_understand_each_other(
+    #[values(Keys::InPlace, Keys::Stream)] client: Keys,
+    #[values(Keys::InPlace, Keys::Stream)] server: Keys,
+) {
+    let stream = met(&Mesh::new(), client, server).await;
+    let data = noise(9 << 20);
+    assert!(round_trip(stream, data.clone()).await == data);
+}
+
+#[tokio::test]
+async fn a_sealed_handshake_fails_in_upstreams_words() {
+    let mesh = Mesh::new();
+    let (near, far) = tokio::io::duplex(64 << 10);
+    let (web, client) = (mesh.certificate("web"), mesh.certificate("client"));
+    let expected = [identity("db")];
+    let (connected, accepted) = tokio::join!(client.connect_sealed(&expected, near), web.accept_sealed(far));
+    let text = connected.unwrap_err().to_string();
+    assert!(text.contains("peer did not present the expected SAN"), "{text}");
+    // The other side is told by an alert.
+    let text = accepted.unwrap_err().to_string();
+    assert!(text.contains("alert"), "{text}");
 }

@@ -91,6 +91,16 @@ pub const VARIABLES: &[(&str, &str, &str)] = &[
     ("HTTP2_STREAM_WINDOW_SIZE", "4194304", "bytes"),
     ("HTTP2_CONNECTION_WINDOW_SIZE", "16777216", "bytes"),
     ("HTTP2_FRAME_SIZE", "1048576", "bytes"),
+    (
+        "HBONE_ENGINE",
+        "own",
+        "framing of tunnels: `own`, or `h2` for the `h2` crate's, which is slower (upstream knows only that)",
+    ),
+    (
+        "SAME_NODE_TUNNEL",
+        "never",
+        "`always`: a tunnel between two pods of this node too; `never`: the proxy carries their bytes itself, by the same policies",
+    ),
     ("CONNECTION_TERMINATION_DEADLINE", "", "time to drain; wins over the next"),
     ("TERMINATION_GRACE_PERIOD_SECONDS", "", "above 10: drain for 5 s less, else for 1 s less; neither set: 5 s"),
     (

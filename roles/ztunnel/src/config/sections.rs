@@ -19,7 +19,19 @@ pub struct QuotaConfig {
 }
 
 pub(super) fn tunnels(environment: &Environment) -> Result<TunnelConfig, ConfigError> {
+    let engine = environment.with("HBONE_ENGINE", |text| match text {
+        "own" => Ok(hbone::Engine::Own),
+        "h2" => Ok(hbone::Engine::Reference),
+        _ => Err("it is own or h2".to_owned()),
+    })?;
+    let same_node = environment.with("SAME_NODE_TUNNEL", |text| match text {
+        "always" => Ok(true),
+        "never" => Ok(false),
+        _ => Err("it is always or never".to_owned()),
+    })?;
     let config = TunnelConfig {
+        engine: engine.unwrap_or_default(),
+        same_node: same_node.unwrap_or(false),
         stream_window: environment.parse("HTTP2_STREAM_WINDOW_SIZE", 4 << 20)?,
         connection_window: environment.parse("HTTP2_CONNECTION_WINDOW_SIZE", 16 << 20)?,
         frame_size: environment.parse("HTTP2_FRAME_SIZE", 1 << 20)?,

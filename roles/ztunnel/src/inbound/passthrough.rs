@@ -3,7 +3,7 @@
 use super::{application, target};
 use crate::{
     connections::{Judged, Shown},
-    flow::{self, Abort, Beginning, Session},
+    flow::{self, Beginning, Session, abort},
     pod::Shard,
     policy, telling,
 };
@@ -14,7 +14,7 @@ use telemetry::access::Direction;
 use tokio::{net::TcpStream, time::Instant};
 
 /// Handles one captured connection.
-pub(crate) async fn handle(shard: Arc<Shard>, mut client: TcpStream, source: SocketAddr) {
+pub(crate) async fn handle(shard: Arc<Shard>, client: TcpStream, source: SocketAddr) {
     let since = Instant::now();
     let destination = match linux::socket::original_dst(&client) {
         Ok(destination) => destination,
@@ -34,7 +34,7 @@ pub(crate) async fn handle(shard: Arc<Shard>, mut client: TcpStream, source: Soc
         return fail(None, Reason::WorkloadUnknown);
     };
     let session = begin(&shard, &workload, source, destination, since);
-    let carried = carry(&shard, &session, source, destination, &mut client);
+    let carried = carry(&shard, &session, source, destination, &client);
     let reason = tokio::select! {
         biased;
         reason = session.cut() => reason,
@@ -73,19 +73,19 @@ async fn carry(
     session: &Session,
     source: SocketAddr,
     destination: SocketAddr,
-    client: &mut TcpStream,
+    client: &TcpStream,
 ) -> Reason {
     let pod = &shard.pod;
     let verbose = pod.proxy.config.policy_info_logging;
     let connection = judged(source, destination);
     if let Verdict::Deny(denial) = policy::admit(&pod.proxy.state, &pod.info, &connection, verbose).await {
-        client.abort();
+        abort(client);
         return Reason::PolicyDenied(denial.to_string());
     }
     match application::connect(pod, source, destination).await {
-        Ok(mut application) => session.relay(client, &mut application).await,
+        Ok(application) => session.relay_sockets(None, client, &application).await,
         Err(reason) => {
-            client.abort();
+            abort(client);
             reason
         }
     }

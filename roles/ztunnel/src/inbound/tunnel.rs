@@ -7,18 +7,21 @@ use super::{
 };
 use crate::{
     certificates::{certificate, identity_of},
+    config::Config,
     connections::{Judged, Shown},
-    flow::{self, Abort, Beginning, Session},
+    flow::{self, Beginning, Session},
     listener::local_address,
     pod::{self, Shard},
-    policy, quota, telling,
+    policy,
+    proxy::Proxy,
+    quota, telling,
 };
 use authz::Verdict;
-use hbone::{Authority, Baggage, Incoming, ServerOptions};
+use hbone::{Authority, BadRequest, Baggage, Carrier, Incoming, ServerOptions};
 use http::{HeaderMap, StatusCode};
 use identity::{
     revocation::{CertificateId, peer_chain},
-    tls::{self, HANDSHAKE_TIMEOUT, TlsStream},
+    tls::{self, HANDSHAKE_TIMEOUT, HandshakeError, TlsStream},
 };
 use model::{Identity, NetworkAddress, Reason, Str, Workload};
 use std::{net::SocketAddr, sync::Arc};
@@ -30,22 +33,40 @@ const BAGGAGE: &str = "baggage";
 
 /// A connection whose peer has proven who it is.
 #[derive(Debug)]
-struct Connection {
-    shard: Arc<Shard>,
+pub(super) struct Connection {
+    pub shard: Arc<Shard>,
     /// The peer's proxy, or the peer itself.
-    source: SocketAddr,
+    pub source: SocketAddr,
     /// The pod's address that was connected to.
-    local: SocketAddr,
-    peer: Identity,
+    pub local: SocketAddr,
+    pub peer: Identity,
     /// Every certificate that the peer showed.
-    chain: Vec<CertificateId>,
+    pub chain: Vec<CertificateId>,
 }
 
 /// A request that may reach the application.
-struct Admissible {
+pub(super) struct Admissible {
     workload: Arc<Workload>,
     authority: Authority,
     target: Target,
+}
+
+/// What a request says beside where it wants to go; believed only where nothing depends on it.
+#[derive(Debug, Default)]
+pub(super) struct Said<'a> {
+    pub forwarded_network: Option<&'a str>,
+    pub forwarded_host: Option<&'a str>,
+    pub baggage: Baggage,
+}
+
+impl<'a> Said<'a> {
+    fn by(incoming: &'a Incoming, config: &Config) -> Self {
+        Self {
+            forwarded_network: incoming.forwarded_network(),
+            forwarded_host: hbone::forwarded_host(incoming.headers()),
+            baggage: if config.response_baggage { incoming.baggage() } else { Baggage::default() },
+        }
+    }
 }
 
 /// Handles one connection to the HBONE port.
@@ -63,11 +84,12 @@ pub(crate) async fn handle(shard: Arc<Shard>, client: TcpStream, source: SocketA
             return flow::fail_early(traffic, Direction::Inbound, source, local, workload.as_deref(), reason);
         }
     };
-    let (windows, _buffers) = match pod.quotas.windows(pod::windows(&pod.proxy.config)) {
+    let config = &pod.proxy.config;
+    let (windows, _buffers) = match pod.quotas.windows(pod::windows(config)) {
         Ok(granted) => granted,
         Err(limit) => return quota::refuse(pod, limit, Direction::Inbound, source, local),
     };
-    let options = ServerOptions { windows, ..ServerOptions::default() };
+    let options = ServerOptions { engine: config.tunnels.engine, windows, ..ServerOptions::default() };
     let drain = shard.pod.drain.clone();
     let connection = Arc::new(Connection { shard, source, local, peer, chain });
     let requests = connection.clone();
@@ -92,7 +114,7 @@ impl Connection {
 }
 
 /// A peer that has proven who it is, with the certificates that it showed.
-type Secured = (TlsStream<TcpStream>, Identity, Vec<CertificateId>);
+type Secured = (Carrier, Identity, Vec<CertificateId>);
 
 /// TLS as the pod: without the pod's own certificate, or without the peer's, there is no tunnel.
 async fn secure(shard: &Shard, client: TcpStream) -> Result<Secured, (Option<Arc<Workload>>, Reason)> {
@@ -102,22 +124,36 @@ async fn secure(shard: &Shard, client: TcpStream) -> Result<Secured, (Option<Arc
     let identity = identity_of(&workload, &shard.pod.info);
     let handshake = async {
         let certificate = certificate(&proxy.certificates, &identity).await.map_err(Reason::IdentityFailed)?;
+        if proxy.config.seals() {
+            let sealed = certificate.accept_sealed(client).await.map_err(|error| refused(proxy, error))?;
+            let (peer, chain) = (sealed.peer.clone(), sealed.chain.clone());
+            return Ok((Carrier::sealed(sealed), peer, chain));
+        }
         let accepted = time::timeout(HANDSHAKE_TIMEOUT, certificate.acceptor().accept(client)).await;
-        let stream = match accepted {
-            Ok(Ok(stream)) => stream,
-            Ok(Err(error)) => {
-                if tls::is_revocation(&error) {
-                    proxy.metrics.revocation_rejections.add(&["destination"]);
-                }
-                return Err(Reason::TlsFailed(format!("tls handshake error: {error}")));
-            }
-            Err(_) => return Err(Reason::TlsFailed(format!("no handshake within {HANDSHAKE_TIMEOUT:?}"))),
+        let stream: TlsStream<TcpStream> = match accepted {
+            Ok(Ok(stream)) => stream.into(),
+            Ok(Err(error)) => return Err(refused(proxy, HandshakeError::Failed(error))),
+            Err(_) => return Err(refused(proxy, HandshakeError::Timeout(HANDSHAKE_TIMEOUT))),
         };
-        let peer = tls::peer(stream.get_ref().1).map_err(|error| Reason::TlsFailed(error.to_string()))?;
-        let chain = peer_chain(stream.get_ref().1);
+        let state = stream.get_ref().1;
+        let peer = tls::peer(state).map_err(|error| Reason::TlsFailed(error.to_string()))?;
+        let chain = peer_chain(state);
         Ok((stream.into(), peer, chain))
     };
     handshake.await.map_err(|reason| (Some(workload), reason))
+}
+
+fn refused(proxy: &Proxy, error: HandshakeError) -> Reason {
+    match error {
+        HandshakeError::Failed(error) => {
+            if tls::is_revocation(&error) {
+                proxy.metrics.revocation_rejections.add(&["destination"]);
+            }
+            Reason::TlsFailed(format!("tls handshake error: {error}"))
+        }
+        HandshakeError::Timeout(after) => Reason::TlsFailed(format!("no handshake within {after:?}")),
+        HandshakeError::Peer(error) => Reason::TlsFailed(error.to_string()),
+    }
 }
 
 /// Handles one CONNECT.
@@ -131,7 +167,8 @@ async fn request(connection: Arc<Connection>, incoming: Incoming) {
             return incoming.reject(StatusCode::SERVICE_UNAVAILABLE);
         }
     };
-    let admissible = match admissible(&connection, &incoming).await {
+    let authority = incoming.authority();
+    let admissible = match admissible(&connection, authority).await {
         Ok(admissible) => admissible,
         Err((workload, Refusal { status, reason })) => {
             let traffic = &shard.pod.proxy.metrics.traffic;
@@ -140,7 +177,7 @@ async fn request(connection: Arc<Connection>, incoming: Incoming) {
             return incoming.reject(status_code(status));
         }
     };
-    let session = begin(&connection, &incoming, &admissible, since);
+    let session = begin(&connection, &Said::by(&incoming, &shard.pod.proxy.config), &admissible, since);
     let carried = carry(&connection, &session, &admissible, incoming);
     let reason = tokio::select! {
         biased;
@@ -158,14 +195,13 @@ fn status_code(status: u16) -> StatusCode {
 }
 
 /// Everything that can be said against a request before policy is asked.
-async fn admissible(
+pub(super) async fn admissible(
     connection: &Connection,
-    incoming: &Incoming,
+    authority: Result<Authority, BadRequest>,
 ) -> Result<Admissible, (Option<Arc<Workload>>, Refusal)> {
     let pod = &connection.shard.pod;
     let state = &pod.proxy.state;
-    let authority =
-        incoming.authority().map_err(|error| (None, Refusal::new(400, Reason::BadRequest(error.to_string()))))?;
+    let authority = authority.map_err(|error| (None, Refusal::new(400, Reason::BadRequest(error.to_string()))))?;
     let workload = state.await_local_workload(&pod.info).await;
     let workload = workload.ok_or_else(|| (None, Refusal::new(503, Reason::WorkloadUnknown)))?;
     let config = &pod.proxy.config;
@@ -183,17 +219,16 @@ async fn admissible(
     }
 }
 
-fn begin(connection: &Connection, incoming: &Incoming, admissible: &Admissible, since: Instant) -> Session {
+pub(super) fn begin(connection: &Connection, said: &Said<'_>, admissible: &Admissible, since: Instant) -> Session {
     let proxy = &connection.shard.pod.proxy;
     let Admissible { workload, authority, target } = admissible;
     let mesh = proxy.state.mesh();
     let own = &proxy.config.network;
-    let from_elsewhere = incoming.forwarded_network().is_some_and(|network| !network.eq_ignore_ascii_case(own));
+    let from_elsewhere = said.forwarded_network.is_some_and(|network| !network.eq_ignore_ascii_case(own));
     let address = NetworkAddress { network: own.clone(), address: connection.source.ip() };
     let known = if from_elsewhere { None } else { mesh.workload_by_address(&address) };
-    let baggage = if proxy.config.response_baggage { incoming.baggage() } else { Baggage::default() };
-    let client = known.map_or(telling::Client::Said(&baggage), |workload| telling::Client::Workload(workload));
-    let forwarded = hbone::forwarded_host(incoming.headers());
+    let client = known.map_or(telling::Client::Said(&said.baggage), |workload| telling::Client::Workload(workload));
+    let forwarded = said.forwarded_host;
     let service = target::addressed_service(&mesh, workload, forwarded, target.application.port());
     let telling = (connection.local, Some(authority));
     let peer = Some(&connection.peer);
@@ -214,23 +249,41 @@ fn judged(connection: &Connection, target: &Target) -> Judged {
     Judged { peer: Some(connection.peer.clone()), source: connection.source, destination: target.application }
 }
 
-/// Policy, the application, 200, bytes.
-async fn carry(connection: &Connection, session: &Session, admissible: &Admissible, incoming: Incoming) -> Reason {
+/// Policy, and then the application.
+pub(super) async fn reach(connection: &Connection, admissible: &Admissible) -> Result<TcpStream, Refusal> {
     let pod = &connection.shard.pod;
-    let Admissible { workload, target, .. } = admissible;
+    let target = &admissible.target;
     let verbose = pod.proxy.config.policy_info_logging;
     let asked = judged(connection, target);
     if let Verdict::Deny(denial) = policy::admit(&pod.proxy.state, &pod.info, &asked, verbose).await {
-        incoming.reject(StatusCode::UNAUTHORIZED);
-        return Reason::PolicyDenied(denial.to_string());
+        return Err(Refusal::new(401, Reason::PolicyDenied(denial.to_string())));
     }
-    let mut application = match application::connect(pod, connection.source, target.connect).await {
+    let connected = application::connect(pod, connection.source, target.connect).await;
+    connected.map_err(|reason| Refusal::new(503, reason))
+}
+
+/// What an application wants to read before the client's bytes.
+pub(super) async fn introduce(
+    connection: &Connection,
+    admissible: &Admissible,
+    application: &mut TcpStream,
+) -> Result<(), Reason> {
+    let Some(destination) = admissible.target.proxy_header else { return Ok(()) };
+    let header = proxy_protocol::header(connection.source, destination, Some(&connection.peer));
+    let written = application.write_all(&header).await;
+    written.map_err(|error| Reason::ConnectFailed(format!("writing the PROXY header: {error}")))
+}
+
+/// Policy, the application, 200, bytes.
+async fn carry(connection: &Connection, session: &Session, admissible: &Admissible, incoming: Incoming) -> Reason {
+    let mut application = match reach(connection, admissible).await {
         Ok(application) => application,
-        Err(reason) => {
-            incoming.reject(StatusCode::SERVICE_UNAVAILABLE);
+        Err(Refusal { status, reason }) => {
+            incoming.reject(status_code(status));
             return reason;
         }
     };
+    let (pod, workload) = (&connection.shard.pod, &admissible.workload);
     let mut headers = HeaderMap::new();
     if pod.proxy.config.response_baggage
         && let Some(value) = Baggage::of(workload).header()
@@ -238,12 +291,9 @@ async fn carry(connection: &Connection, session: &Session, admissible: &Admissib
         headers.insert(BAGGAGE, value);
     }
     let Ok(mut tunnel) = incoming.accept(headers) else { return Reason::Reset };
-    if let Some(destination) = target.proxy_header {
-        let header = proxy_protocol::header(connection.source, destination, Some(&connection.peer));
-        if let Err(error) = application.write_all(&header).await {
-            tunnel.abort();
-            return Reason::ConnectFailed(format!("writing the PROXY header: {error}"));
-        }
+    if let Err(reason) = introduce(connection, admissible, &mut application).await {
+        tunnel.reset();
+        return reason;
     }
-    session.relay(&mut tunnel, &mut application).await
+    session.relay_tunnel(Arc::new(application), &mut tunnel).await
 }

@@ -5,6 +5,7 @@ mod control;
 mod crl;
 mod hostile;
 mod lab;
+mod local;
 mod logged;
 mod modes;
 mod names;
