@@ -25,7 +25,7 @@ use tokio::{sync::mpsc, time};
 const TIDY: Duration = Duration::from_secs(5);
 
 /// What an earlier worker left.
-pub type Legacy = Vec<(Part, Sealed)>;
+pub type Legacy = Vec<(Part, Arc<Sealed>)>;
 
 /// The conversation, over any number of keepers.
 #[derive(Debug)]
@@ -77,6 +77,8 @@ impl Client {
     pub async fn meet(&mut self) -> Legacy {
         let (stream, legacy) = self.connect().await;
         self.greeted = Some(stream);
+        // Until there is something newer, it is what the next keeper and the next worker need.
+        self.kept = legacy.clone();
         legacy
     }
 
@@ -130,7 +132,7 @@ impl Client {
                 return Err(io::ErrorKind::UnexpectedEof.into());
             };
             match (message, descriptors.pop()) {
-                (ToWorker::Kept(part), Some(descriptor)) => legacy.push((part, Sealed::from_fd(descriptor)?)),
+                (ToWorker::Kept(part), Some(descriptor)) => legacy.push((part, Arc::new(Sealed::from_fd(descriptor)?))),
                 (ToWorker::Welcome, _) => return Ok((stream, legacy)),
                 (other, _) => return Err(io::Error::other(format!("{other:?} came before the welcome"))),
             }

@@ -58,9 +58,9 @@ fn restore_mesh(proxy: &Proxy, sealed: &Sealed) -> Result<Held, BoxError> {
     Ok(held)
 }
 
-/// Keeps the keeper up to date. The mesh is only written down once all of it is known: half of one would let too much in.
-pub(crate) fn keep(proxy: &Arc<Proxy>, held: SharedHeld, mut synchronised: watch::Receiver<bool>, keeper: Handle) {
-    let (mesh, to) = (proxy.clone(), keeper.clone());
+/// Keeps the keeper's mesh up to date. It is only written down once all of it is known: half of one would let too much in.
+pub(crate) fn keep_mesh(proxy: &Arc<Proxy>, held: SharedHeld, mut synchronised: watch::Receiver<bool>, to: Handle) {
+    let mesh = proxy.clone();
     task::spawn("mesh for the next worker", async move {
         if synchronised.wait_for(|synchronised| *synchronised).await.is_err() {
             return;
@@ -69,6 +69,10 @@ pub(crate) fn keep(proxy: &Arc<Proxy>, held: SharedHeld, mut synchronised: watch
         let seal = move || seal_mesh(&held, &mesh);
         whenever(changes, Part::Mesh, to, seal).await;
     });
+}
+
+/// Keeps the keeper's certificates up to date.
+pub(crate) fn keep_certificates(proxy: &Proxy, keeper: Handle) {
     let certificates = proxy.certificates.clone();
     task::spawn("certificates for the next worker", async move {
         let changes = certificates.changes();

@@ -122,11 +122,12 @@ pub async fn run(
     serve_people(&proxy, &roster, registry, parts.levels, &shutdown, &watch).await?;
 
     let mut held = None;
-    if let Some((client, _)) = &mut kept {
+    if let Some((client, handle)) = &mut kept {
         tokio::select! {
             () = shutdown.triggered() => return Ok(()),
             left = client.meet() => held = legacy::restore(&proxy, &left),
         }
+        legacy::keep_certificates(&proxy, handle.clone());
     }
     read_local(&proxy)?;
     let synchronised = follow_control_plane(&proxy, &ready, held, kept.as_ref().map(|(_, handle)| handle))?;
@@ -240,7 +241,7 @@ fn follow_control_plane(
         }),
     );
     if let Some(keeper) = keeper {
-        legacy::keep(proxy, handle.held.clone(), handle.synced.clone(), keeper.clone());
+        legacy::keep_mesh(proxy, handle.held.clone(), handle.synced.clone(), keeper.clone());
     }
     if restored {
         // What an earlier worker left is enough to serve; what changed since comes as soon as the control plane is reached.

@@ -2,6 +2,7 @@
 //! namespace of its own, a node agent played by the test. Everything goes with its descriptors: nothing has a name.
 
 use identity::{CertificateSource, Issuer, IssuerSource, KeyKind};
+use inpod::words::{Part, Settings};
 use linux::{
     netlink::{Netlink, Route, Rule as RouteRule, Scope, VethEnd},
     netns::NetNs,
@@ -23,6 +24,7 @@ use std::{
     thread,
     time::{Duration, Instant},
 };
+use tokio::sync::Notify;
 use ztunnel::{Config, Environment, Parts};
 
 const MARK: u32 = 0x539;
@@ -180,8 +182,81 @@ pub(crate) struct Node {
     namespace: NetNs,
     shutdown: Shutdown,
     thread: Option<thread::JoinHandle<Result<(), String>>>,
+    kill: Arc<Notify>,
+    spare: Spare,
     keeper: Option<Keeper>,
     agent: Option<Agent>,
+}
+
+/// What another worker of the same node is started with.
+#[derive(Clone)]
+struct Spare {
+    config: Config,
+    authority: Option<Arc<dyn CertificateSource>>,
+    levels: Option<telemetry::log::Levels>,
+    resolver: PathBuf,
+    /// The keeper's and the node agent's.
+    sockets: (PathBuf, PathBuf),
+}
+
+/// One worker.
+pub(crate) struct Worker {
+    namespace: NetNs,
+    shutdown: Shutdown,
+    kill: Arc<Notify>,
+    thread: Option<thread::JoinHandle<Result<(), String>>>,
+}
+
+impl Worker {
+    fn start(namespace: NetNs, spare: &Spare) -> Self {
+        let Spare { config, authority, levels, resolver, .. } = spare.clone();
+        let (shutdown, kill) = (Shutdown::new(), Arc::new(Notify::new()));
+        let (ending, killed) = (shutdown.clone(), kill.clone());
+        let parts = Parts { levels, clock: Clock::system(), resolver };
+        let proxy = move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(async {
+                tokio::select! {
+                    ended = ztunnel::run(config, authority, parts, ending) => ended.map_err(|error| error.to_string()),
+                    // Everything is dropped where it stands, and the kernel closes what was open.
+                    () = killed.notified() => Err("killed".to_owned()),
+                }
+            })
+        };
+        // Threads are born into the namespace of the thread that starts them.
+        let thread = namespace.run(|| thread::spawn(proxy)).unwrap();
+        Self { namespace, shutdown, kill, thread: Some(thread) }
+    }
+
+    fn until_ready(self) -> Self {
+        let begun = Instant::now();
+        while http(&self.namespace, "GET", 15021, "/healthz/ready").0 != 200 {
+            assert!(begun.elapsed() < PATIENCE, "the next worker never came to be ready");
+            thread::yield_now();
+        }
+        self
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        if let Some(thread) = self.thread.take() {
+            self.shutdown.trigger();
+            drop(thread.join());
+        }
+    }
+}
+
+/// An authority that is gone.
+struct Nobody;
+
+impl CertificateSource for Nobody {
+    fn fetch<'a>(
+        &'a self,
+        _: &'a model::Identity,
+    ) -> futures_util::future::BoxFuture<'a, Result<identity::WorkloadCertificate, identity::FetchError>> {
+        Box::pin(std::future::ready(Err(identity::FetchError::Timeout(Duration::ZERO))))
+    }
 }
 
 /// A keeper, in a thread of its own. Ends with the value.
@@ -213,7 +288,8 @@ impl Drop for Keeper {
 /// The test's end of the ZDS conversation.
 struct Agent {
     runtime: tokio::runtime::Runtime,
-    stream: Stream,
+    listener: Listener,
+    stream: std::sync::Mutex<Arc<Stream>>,
     _folder: tempfile::TempDir,
 }
 
@@ -281,16 +357,16 @@ impl Node {
         let config = Config::read(&environment, &["proxy".to_owned(), "ztunnel".to_owned()]).unwrap();
         let agent_runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let listener = agent_runtime.block_on(async { Listener::bind(&socket).unwrap() });
-        let shutdown = Shutdown::new();
-        let ending = shutdown.clone();
-        let parts = Parts { levels, clock: Clock::system(), resolver: resolver.to_owned() };
-        let authority = authority.map(|authority| authority as Arc<dyn CertificateSource>);
-        let proxy = move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-            runtime.block_on(ztunnel::run(config, authority, parts, ending)).map_err(|error| error.to_string())
+        let spare = Spare {
+            config,
+            authority: authority.map(|authority| authority as Arc<dyn CertificateSource>),
+            levels,
+            resolver: resolver.to_owned(),
+            sockets: (keeper_socket, socket),
         };
-        // Threads are born into the namespace of the thread that starts them.
-        let thread = namespace.run(|| thread::spawn(proxy)).unwrap();
+        let mut worker = Worker::start(namespace.clone(), &spare);
+        let thread = worker.thread.take().expect("it was started a moment ago");
+        let (shutdown, kill) = (worker.shutdown.clone(), worker.kill.clone());
         let mut thread = Some(thread);
         let agent = node.map(|_| {
             let stream = agent_runtime.block_on(async {
@@ -309,9 +385,9 @@ impl Node {
                 assert_eq!(hello[..received.len], [0x08, 0x01]);
                 stream
             });
-            Agent { runtime: agent_runtime, stream, _folder: folder }
+            Agent { runtime: agent_runtime, listener, stream: Arc::new(stream).into(), _folder: folder }
         });
-        Self { namespace, shutdown, thread, keeper, agent }
+        Self { namespace, shutdown, thread, keeper, agent, kill, spare }
     }
 
     fn agent(&self) -> &Agent {
@@ -348,23 +424,7 @@ impl Node {
 
     /// One request to the proxy's own HTTP ports: status and body.
     pub(crate) fn http(&self, method: &str, port: u16, path: &str) -> (u16, String) {
-        let address: SocketAddr = ([127, 0, 0, 1], port).into();
-        let begun = Instant::now();
-        let mut stream = loop {
-            match self.namespace.run(|| TcpStream::connect(address)).unwrap() {
-                Ok(stream) => break stream,
-                // A proxy whose agent has not spoken to it yet may still be starting.
-                Err(error) => assert!(begun.elapsed() < PATIENCE, "{address}: {error}"),
-            }
-            thread::yield_now();
-        };
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        write!(stream, "{method} {path} HTTP/1.1\r\nhost: ztunnel\r\ncontent-length: 0\r\nconnection: close\r\n\r\n")
-            .unwrap();
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).unwrap();
-        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
-        (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
+        http(&self.namespace, method, port, path)
     }
 
     /// The metrics, once they satisfy `seen`.
@@ -380,6 +440,56 @@ impl Node {
         }
     }
 
+    /// Starts the next worker beside this one, as a rollout does, and waits until it serves.
+    pub(crate) fn upgrade(&self) -> Worker {
+        Worker::start(Self::namespace(), &self.spare).until_ready()
+    }
+
+    /// The next worker in a world without an authority; `wait` until it is ready.
+    pub(crate) fn successor_without_authority(&self) -> Worker {
+        let spare = Spare { authority: Some(Arc::new(Nobody)), ..self.spare.clone() };
+        Worker::start(Self::namespace(), &spare)
+    }
+
+    /// Kills the worker.
+    pub(crate) fn kill(&mut self) {
+        self.kill.notify_one();
+        assert_eq!(self.thread.take().unwrap().join().unwrap(), Err("killed".to_owned()));
+    }
+
+    /// Waits until the keeper holds certificates for the next worker.
+    pub(crate) fn until_kept(&self) {
+        let settings = Settings { sockets: self.spare.config.sockets.clone(), capture: self.spare.config.capture() };
+        let begun = Instant::now();
+        let kept = |part, sealed: &linux::sealed::Sealed| part == Part::Certificates && sealed.len() > 1_000;
+        loop {
+            let (mut client, _handle) = inpod::keeper::Client::new(self.spare.sockets.0.clone(), settings.clone());
+            let legacy = self.agent().runtime.block_on(async { tokio::time::timeout(PATIENCE, client.meet()).await });
+            if legacy.unwrap().iter().any(|(part, sealed)| kept(*part, sealed)) {
+                return;
+            }
+            assert!(begun.elapsed() < PATIENCE, "nothing was kept");
+            thread::yield_now();
+        }
+    }
+
+    /// Replaces the keeper, while the node agent is away.
+    pub(crate) fn replace_keeper(&mut self) {
+        drop(self.keeper.take());
+        let (keeper, agent) = self.spare.sockets.clone();
+        self.keeper = Some(Keeper::start(keeper, agent));
+    }
+
+    /// Accepts the keeper that came last.
+    pub(crate) fn meet_keeper(&self) {
+        let agent = self.agent();
+        agent.runtime.block_on(async {
+            let stream = tokio::time::timeout(PATIENCE, agent.listener.accept()).await.unwrap().unwrap();
+            stream.recv(&mut [0; 16]).await.unwrap();
+            *agent.stream.lock().unwrap() = Arc::new(stream);
+        });
+    }
+
     /// Asks the proxy to end; its verdict comes from [`Node::ended`].
     pub(crate) fn shut_down(&self) {
         self.shutdown.trigger();
@@ -388,6 +498,27 @@ impl Node {
     pub(crate) fn ended(mut self) -> Result<(), String> {
         self.thread.take().unwrap().join().unwrap()
     }
+}
+
+/// One request to the proxy's own HTTP ports: status and body.
+fn http(namespace: &NetNs, method: &str, port: u16, path: &str) -> (u16, String) {
+    let address: SocketAddr = ([127, 0, 0, 1], port).into();
+    let begun = Instant::now();
+    let mut stream = loop {
+        match namespace.run(|| TcpStream::connect(address)).unwrap() {
+            Ok(stream) => break stream,
+            // A proxy whose agent has not spoken to it yet may still be starting.
+            Err(error) => assert!(begun.elapsed() < PATIENCE, "{address}: {error}"),
+        }
+        thread::yield_now();
+    };
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    write!(stream, "{method} {path} HTTP/1.1\r\nhost: ztunnel\r\ncontent-length: 0\r\nconnection: close\r\n\r\n")
+        .unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
 }
 
 impl Drop for Node {
@@ -403,12 +534,13 @@ impl Drop for Node {
 
 impl Agent {
     fn ask(&self, payload: Payload, pod: Option<&Pod>) -> String {
+        let stream = self.stream.lock().unwrap().clone();
         let message = WorkloadRequest { payload: Some(payload) }.encode_to_vec();
         self.runtime.block_on(async {
             let descriptors: Vec<_> = pod.iter().map(|pod| pod.namespace.as_fd()).collect();
-            self.stream.send(&message, &descriptors).await.unwrap();
+            stream.send(&message, &descriptors).await.unwrap();
             let mut buffer = [0; 1024];
-            let received = tokio::time::timeout(PATIENCE, self.stream.recv(&mut buffer)).await.unwrap().unwrap();
+            let received = tokio::time::timeout(PATIENCE, stream.recv(&mut buffer)).await.unwrap().unwrap();
             let response = WorkloadResponse::decode(&buffer[..received.len]).unwrap();
             let Some(workload_response::Payload::Ack(ack)) = response.payload else { panic!("no ack") };
             ack.error

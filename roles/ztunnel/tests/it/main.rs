@@ -3,6 +3,7 @@
 
 mod control;
 mod crl;
+mod handover;
 mod hostile;
 mod lab;
 mod local;
