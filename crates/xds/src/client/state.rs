@@ -128,7 +128,7 @@ impl State {
     }
 
     fn take_over(
-        &mut self,
+        &self,
         index: usize,
         response: &DeltaDiscoveryResponse,
         sink: &mut dyn Sink,
