@@ -3,6 +3,7 @@
 //! The result is a report on standard output; progress goes to standard error. Nothing is judged here: the exit status tells only
 //! whether everything could be measured. How to read the figures is in `docs/benchmarks.md`.
 
+mod control_plane;
 mod fixture;
 mod load;
 mod network;
@@ -24,6 +25,9 @@ use tokio::signal::unix::{SignalKind, signal};
 #[derive(Debug, Parser)]
 #[command(name = "bench", about = "Measures a mesh of this host beside the plain path; needs root")]
 struct Cli {
+    /// Something else than the data path
+    #[command(subcommand)]
+    part: Option<Part>,
     /// A smoke run: every kind of work, each too short for its figure to mean much
     #[arg(long)]
     quick: bool,
@@ -39,6 +43,12 @@ struct Cli {
     /// The program to measure; without it, the `ambit` beside this one
     #[arg(long)]
     ambit: Option<PathBuf>,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Part {
+    /// The control plane: memory, pushes, storms of changes, proxies that come back
+    Control(control_plane::Args),
 }
 
 /// How much is measured.
@@ -83,6 +93,10 @@ fn main() -> ExitCode {
 }
 
 fn start(cli: &Cli) -> Result<()> {
+    if let Some(Part::Control(args)) = &cli.part {
+        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+        return runtime.block_on(control_plane::run(args));
+    }
     let binary = cli.binary()?;
     let list = work::all(&cli.only);
     if list.is_empty() {

@@ -87,8 +87,10 @@ fn run(verb: Verb) -> Result<()> {
         Verb::Fuzz(args) => fuzz(&cargo, &args),
         Verb::Bench { args } => {
             let args: Vec<_> = args.iter().map(String::as_str).collect();
-            // What is measured is the binary beside the benchmark.
-            cargo.run(&["build", "--release", "--package", "ambit"])?;
+            // What is measured is the binary beside the benchmark; the control plane is in the benchmark itself.
+            if args.first().is_none_or(|part| *part != "control") {
+                cargo.run(&["build", "--release", "--package", "ambit"])?;
+            }
             cargo.run(&[&["run", "--release", "--package", "bench", "--"], &*args].concat())
         }
         Verb::Cluster { args } => {

@@ -9,10 +9,12 @@ use std::time::Duration;
 use api::Resource;
 use http::{Method, Request};
 use kube::config::{KubeConfigOptions, Kubeconfig};
+use parking_lot::Mutex;
 use serde_json::Value;
 
 use crate::error::{Error, Result};
-use crate::path::with_query;
+use crate::path::{Scope, with_query};
+use crate::store::Watched;
 
 /// How long an answer may take; watches and streams are not waited for in this way.
 const ANSWER: Duration = Duration::from_secs(60);
@@ -44,6 +46,8 @@ pub struct Client {
     pub(crate) kube: kube::Client,
     /// How watched objects are trimmed, by their type: a `fn(&mut T)` each.
     trims: Arc<HashMap<TypeId, Arc<dyn Any + Send + Sync>>>,
+    /// Watches that somebody holds: who follows the same scope shares them.
+    pub(crate) watches: Arc<Mutex<HashMap<(TypeId, Scope), Box<dyn Watched>>>>,
 }
 
 impl std::fmt::Debug for Client {
@@ -58,7 +62,7 @@ impl Client {
         let config = configuration(source).await?;
         let kube =
             kube::Client::try_from(config).map_err(|error| Error::Configuration { message: error.to_string() })?;
-        Ok(Self { kube, trims: Arc::default() })
+        Ok(Self { kube, trims: Arc::default(), watches: Arc::default() })
     }
 
     /// The same connection, whose watches keep no more of each object than `trim` leaves: for kinds of which there are
@@ -67,7 +71,8 @@ impl Client {
     pub fn trimming<T: Resource>(self, trim: fn(&mut T)) -> Self {
         let mut trims = (*self.trims).clone();
         trims.insert(TypeId::of::<T>(), Arc::new(trim));
-        Self { trims: Arc::new(trims), ..self }
+        // Watches of objects that are kept whole are others.
+        Self { trims: Arc::new(trims), watches: Arc::default(), ..self }
     }
 
     pub(crate) fn trim<T: Resource>(&self) -> fn(&mut T) {

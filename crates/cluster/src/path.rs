@@ -3,7 +3,7 @@
 use api::Resource;
 
 /// Which objects of a kind: everywhere or in one namespace, all or those that selectors pick.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Scope {
     pub(crate) namespace: Option<String>,
     pub(crate) labels: Option<String>,

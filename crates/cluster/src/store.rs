@@ -2,6 +2,7 @@
 //!
 //! One writer (the watch) and any number of readers, each of whom may follow the [`Changes`].
 
+use std::any::Any;
 use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::sync::{Arc, Weak};
@@ -58,12 +59,12 @@ pub struct Rejected {
 pub struct Store<T> {
     shared: Arc<Shared<T>>,
     // Ends the watch with the last handle.
-    _watch: Arc<AbortOnDrop>,
+    watch: Arc<AbortOnDrop>,
 }
 
 impl<T> Clone for Store<T> {
     fn clone(&self) -> Self {
-        Self { shared: self.shared.clone(), _watch: self._watch.clone() }
+        Self { shared: self.shared.clone(), watch: self.watch.clone() }
     }
 }
 
@@ -93,9 +94,37 @@ impl Drop for AbortOnDrop {
     }
 }
 
+/// A store that is followed for as long as somebody else holds it.
+pub(crate) struct WeakStore<T> {
+    shared: Weak<Shared<T>>,
+    watch: Weak<AbortOnDrop>,
+}
+
+/// Any kind's [`WeakStore`].
+pub(crate) trait Watched: Any + Send + Sync {
+    /// Whether somebody holds the store.
+    fn is_held(&self) -> bool;
+}
+
+impl<T: Resource> Watched for WeakStore<T> {
+    fn is_held(&self) -> bool {
+        self.watch.strong_count() > 0
+    }
+}
+
+impl<T> WeakStore<T> {
+    pub(crate) fn upgrade(&self) -> Option<Store<T>> {
+        Some(Store { shared: self.shared.upgrade()?, watch: self.watch.upgrade()? })
+    }
+}
+
 impl<T: Resource> Store<T> {
+    pub(crate) fn downgrade(&self) -> WeakStore<T> {
+        WeakStore { shared: Arc::downgrade(&self.shared), watch: Arc::downgrade(&self.watch) }
+    }
+
     pub(crate) fn new(shared: Arc<Shared<T>>, watch: tokio::task::AbortHandle) -> Self {
-        Self { shared, _watch: Arc::new(AbortOnDrop(watch)) }
+        Self { shared, watch: Arc::new(AbortOnDrop(watch)) }
     }
 
     /// One object.

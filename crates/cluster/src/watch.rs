@@ -1,5 +1,6 @@
 //! Keeps a store up to date: list, watch, and again after every failure, for as long as somebody holds the store.
 
+use std::any::{Any, TypeId};
 use std::borrow::Cow;
 use std::collections::HashSet;
 use std::pin::pin;
@@ -16,7 +17,7 @@ use serde_json::Value;
 
 use crate::client::Client;
 use crate::path::Scope;
-use crate::store::{ObjectKey, Rejected, Shared, Store};
+use crate::store::{ObjectKey, Rejected, Shared, Store, WeakStore};
 
 /// How long to wait for a kind that the server does not have: nobody is told when it gets one.
 const UNKNOWN_KIND: Duration = Duration::from_secs(1);
@@ -27,18 +28,27 @@ impl Client {
     /// Follows the objects of a scope until the last clone of the store is dropped.
     ///
     /// A kind that the server does not have (yet) is waited for quietly; every other failure is logged, and tried again forever.
+    /// Who follows the same scope through clones of the same client shares one watch and one copy of every object.
     pub fn watch<T: Resource>(&self, scope: Scope) -> Store<T> {
+        let mut watches = self.watches.lock();
+        let key = (TypeId::of::<T>(), scope.clone());
+        let held = watches.get(&key).and_then(|held| (&**held as &dyn Any).downcast_ref::<WeakStore<T>>());
+        if let Some(store) = held.and_then(WeakStore::upgrade) {
+            return store;
+        }
         let shared = Arc::new(Shared::new());
-        let task = runtime::task::spawn("watch", follow(self.clone(), scope, shared.clone()));
-        Store::new(shared, task.abort_handle())
+        let task = runtime::task::spawn("watch", follow(self.kube.clone(), self.trim::<T>(), scope, shared.clone()));
+        let store = Store::new(shared, task.abort_handle());
+        watches.retain(|_, held| held.is_held());
+        watches.insert(key, Box::new(store.downgrade()));
+        store
     }
 }
 
-async fn follow<T: Resource>(client: Client, scope: Scope, shared: Arc<Shared<T>>) {
-    let trim = client.trim::<T>();
+async fn follow<T: Resource>(client: kube::Client, trim: fn(&mut T), scope: Scope, shared: Arc<Shared<T>>) {
     let api = match &scope.namespace {
-        Some(namespace) if T::NAMESPACED => kube::Api::<Loose<T>>::namespaced_with(client.kube, namespace, &()),
-        _ => kube::Api::<Loose<T>>::all(client.kube),
+        Some(namespace) if T::NAMESPACED => kube::Api::<Loose<T>>::namespaced_with(client, namespace, &()),
+        _ => kube::Api::<Loose<T>>::all(client),
     };
     let config =
         watcher::Config { label_selector: scope.labels, field_selector: scope.fields, ..watcher::Config::default() };

@@ -30,6 +30,10 @@ pub use generated::istio::workload::zds;
 pub mod type_url {
     /// `istio.workload.Address`.
     pub const ADDRESS: &str = "type.googleapis.com/istio.workload.Address";
+    /// `istio.workload.Workload`: the workloads of `Address` alone.
+    pub const WORKLOAD: &str = "type.googleapis.com/istio.workload.Workload";
+    /// `istio.workload.Service`: the services of `Address` alone.
+    pub const SERVICE: &str = "type.googleapis.com/istio.workload.Service";
     /// `istio.security.Authorization`.
     pub const AUTHORIZATION: &str = "type.googleapis.com/istio.security.Authorization";
     /// `ambit.l7.Resource`.

@@ -10,3 +10,6 @@ pub mod wds;
 
 /// Largest message that is decoded, as upstream (ztunnel.md §1.1).
 pub const MAX_MESSAGE_BYTES: usize = 200 << 20;
+
+/// Largest request that the server reads: it names everything that a proxy holds.
+pub const MAX_REQUEST_BYTES: usize = 64 << 20;

@@ -96,7 +96,7 @@ fn serve(max_stream_age: Option<Duration>) -> World {
     let (snapshots, seen) = watch::channel(None);
     let (connections, incoming) = mpsc::unbounded_channel();
     let clients = Clients::default();
-    let settings = Settings { identifier: "test".to_owned(), max_stream_age };
+    let settings = Settings { identifier: "test".to_owned(), max_stream_age, ..Settings::default() };
     let server = Server::new(seen, Open, clients.clone(), settings);
     let incoming = tokio_stream::wrappers::UnboundedReceiverStream::new(incoming);
     tokio::spawn(tonic::transport::Server::builder().add_service(server.into_service()).serve_with_incoming(incoming));

@@ -1,6 +1,6 @@
 //! What the control plane is told: upstream's flags and environment, as far as they mean something here (control-plane A21).
 
-use crate::{gateways, settings::Mesh};
+use crate::{gateways, mesh_config::MeshConfig, settings::Mesh};
 use clap::ArgAction;
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
@@ -22,6 +22,15 @@ pub struct Args {
     /// Address of metrics and version.
     #[arg(long = "monitoringAddr", default_value = ":15014", value_parser = address)]
     pub monitoring: SocketAddr,
+    /// The mesh's settings; while the file exists it goes before the ConfigMap.
+    #[arg(long = "meshConfig", default_value = "./etc/istio/config/mesh")]
+    pub mesh_config: PathBuf,
+    /// A further ConfigMap of settings, under the mesh's own.
+    #[arg(long, env = "SHARED_MESH_CONFIG")]
+    pub shared_mesh_config: Option<String>,
+    /// Resources are read from the YAML files of this folder, and no cluster is asked.
+    #[arg(long = "configDir", alias = "config-dir")]
+    pub config_dir: Option<PathBuf>,
     /// Suffix of service hostnames.
     #[arg(long, default_value = "cluster.local")]
     pub domain: String,
@@ -34,6 +43,9 @@ pub struct Args {
     /// Namespace of the control plane, and of policies for the whole mesh.
     #[arg(long, env = "POD_NAMESPACE", default_value = "istio-system")]
     pub namespace: String,
+    /// Namespace of policies for the whole mesh, when it is another one.
+    #[arg(skip)]
+    pub root_namespace: Option<String>,
     /// Name of this replica.
     #[arg(long, env = "POD_NAME", default_value = "istiod")]
     pub pod_name: String,
@@ -106,12 +118,53 @@ pub struct Args {
     /// A caller's node metadata must agree with its credential.
     #[arg(long, env = "PILOT_ENABLE_XDS_IDENTITY_CHECK", default_value = "true", action = ArgAction::Set)]
     pub check_identity: bool,
+    /// First requests of proxies that are answered at a time; 0 for twice the number of processors.
+    #[arg(long, env = "PILOT_PUSH_THROTTLE", default_value = "0")]
+    pub push_throttle: usize,
+    /// How long it must be quiet before changes are acted on.
+    #[arg(long, env = "PILOT_DEBOUNCE_AFTER", default_value = "10ms", value_parser = duration)]
+    pub debounce_after: Duration,
+    /// How long changes are gathered at most.
+    #[arg(long, env = "PILOT_DEBOUNCE_MAX", default_value = "100ms", value_parser = duration)]
+    pub debounce_max: Duration,
     /// About how long a proxy may stay on one connection; 0 for ever.
     #[arg(long = "keepaliveMaxServerConnectionAge", default_value = "30m", value_parser = duration)]
     pub max_connection_age: Duration,
     /// Time for connections to end at shutdown.
     #[arg(long = "shutdownDuration", default_value = "10s", value_parser = duration)]
     pub shutdown: Duration,
+    /// Flags of upstream that mean nothing here.
+    #[command(flatten)]
+    pub ignored: Ignored,
+}
+
+/// Flags that installations pass and that mean nothing here: they are taken, so that the installation need not change.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Ignored {
+    /// Networks are told by labels
+    #[arg(long = "networksConfig", hide = true)]
+    networks: Option<String>,
+    /// The only registry is Kubernetes
+    #[arg(long, hide = true)]
+    registries: Option<String>,
+    /// Requests to the API are few
+    #[arg(long = "kubernetesApiQPS", hide = true)]
+    api_rate: Option<f64>,
+    /// As above
+    #[arg(long = "kubernetesApiBurst", hide = true)]
+    api_burst: Option<u32>,
+    /// TLS 1.3 is spoken, and nothing older
+    #[arg(long = "tls-min-version", hide = true)]
+    tls_version: Option<String>,
+    /// The environment says what is logged
+    #[arg(long = "log_output_level", hide = true)]
+    log_level: Option<String>,
+    /// As above
+    #[arg(long = "log_as_json", hide = true, num_args = 0..=1)]
+    log_as_json: Option<Option<bool>>,
+    /// No taints are taken away
+    #[arg(long = "cniNamespace", hide = true)]
+    cni_namespace: Option<String>,
 }
 
 /// Which key exchanges the own listeners accept.
@@ -128,12 +181,22 @@ pub enum Compliance {
 pub struct OptionalAddress(pub Option<SocketAddr>);
 
 impl Args {
+    /// These, with what the mesh's settings say about the same things.
+    #[must_use]
+    pub fn settled(mut self, settings: &MeshConfig) -> Self {
+        if let Some(trust_domain) = settings.said("trustDomain") {
+            trust_domain.clone_into(&mut self.trust_domain);
+        }
+        self.root_namespace = settings.said("rootNamespace").map(str::to_owned);
+        self
+    }
+
     /// What the resolution depends on.
     pub fn mesh(&self) -> Mesh {
         Mesh {
             cluster_id: self.cluster_id.clone(),
             trust_domain: self.trust_domain.clone(),
-            root_namespace: self.namespace.clone(),
+            root_namespace: self.root_namespace.clone().unwrap_or_else(|| self.namespace.clone()),
             domain: self.domain.clone(),
             dry_run_policies: self.dry_run_policies,
             allocate_addresses: self.allocate_addresses,
@@ -212,5 +275,15 @@ mod tests {
         assert_eq!(args.max_certificate_life, Duration::from_secs(90 * 86_400));
         assert!(args.serving_names().contains(&"istiod.istio-system.svc".to_owned()));
         assert!(args.serving_names().contains(&"istiod.istio-system.svc.mesh".to_owned()));
+        // As the chart starts it.
+        let Command { args } = Command::parse_from([
+            "control",
+            "--log_output_level=default:info",
+            "--log_as_json",
+            "--cniNamespace=kube-system",
+        ]);
+        let settings = MeshConfig::parse("trustDomain: td\nrootNamespace: config").unwrap();
+        let mesh = args.settled(&settings).mesh();
+        assert_eq!((mesh.trust_domain.as_str(), mesh.root_namespace.as_str()), ("td", "config"));
     }
 }

@@ -1,43 +1,54 @@
 //! The one task that owns the resolver: gathers changes for a moment, resolves them together, publishes a snapshot.
 //!
-//! A lone change waits 10 ms and is out; a storm of them is gathered for at most 100 ms, so that a changed policy acts
-//! within a tenth of a second however busy the cluster is.
+//! Unless it is told otherwise, a lone change waits 10 ms and is out; a storm of them is gathered for at most 100 ms, so that a
+//! changed policy acts within a tenth of a second however busy the cluster is.
 
 use crate::{
-    resolve::{Changes, Resolver, Statement},
+    discovery::Discovery,
+    resolve::{Changes, Statement},
     source::Edit,
 };
 use proto::type_url;
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 use telemetry::metrics::control::Serving;
-use tokio::{
-    sync::{mpsc, watch},
-    time::Instant,
-};
-use xds::server::{Collection, Snapshot};
+use tokio::{sync::mpsc, time::Instant};
+use xds::server::Catalog;
 
-const QUIET: Duration = Duration::from_millis(10);
-const LONGEST: Duration = Duration::from_millis(100);
+/// How long changes are gathered.
+#[derive(Debug, Clone, Copy)]
+pub struct Debounce {
+    /// How long it must be quiet.
+    pub after: Duration,
+    /// How long at most.
+    pub max: Duration,
+}
+
+impl Default for Debounce {
+    fn default() -> Self {
+        Self { after: Duration::from_millis(10), max: Duration::from_millis(100) }
+    }
+}
 
 /// Where results go.
 #[derive(Debug)]
 pub struct Outputs {
     /// What proxies are served.
-    pub snapshots: watch::Sender<Option<Arc<Snapshot>>>,
+    pub catalog: Catalog,
     /// What is to be said in statuses.
     pub statements: mpsc::UnboundedSender<Vec<Statement>>,
     /// Metrics.
     pub metrics: Serving,
+    /// How long changes are gathered.
+    pub debounce: Debounce,
 }
 
 /// Gathers, resolves and publishes until the watches are gone. Nothing is published before `synced` is done.
 pub async fn run(
-    mut resolver: Resolver,
+    mut discovery: Discovery,
     mut edits: mpsc::Receiver<Edit>,
     synced: impl Future<Output = ()>,
     outputs: Outputs,
 ) {
-    let mut state = State::default();
     tokio::pin!(synced);
     // Until everything was seen, a lack of something does not mean that it does not exist. What was seen is in the
     // queue before `synced` is done, so the queue goes first.
@@ -45,69 +56,63 @@ pub async fn run(
         tokio::select! {
             biased;
             edit = edits.recv() => match edit {
-                Some(edit) => edit(&mut resolver),
+                Some(edit) => edit(&mut discovery),
                 None => return,
             },
             () = &mut synced => break,
         }
     }
-    state.publish(&mut resolver, &outputs);
+    outputs.publish(&mut discovery, Instant::now());
     while let Some(edit) = edits.recv().await {
         let since = Instant::now();
-        edit(&mut resolver);
-        gather(&mut resolver, &mut edits).await;
-        if resolver.is_dirty() {
-            state.publish(&mut resolver, &outputs);
-            outputs.metrics.converged(since.elapsed());
+        edit(&mut discovery);
+        gather(&mut discovery, &mut edits, outputs.debounce).await;
+        outputs.metrics.debounced(since.elapsed());
+        if discovery.resolver().is_dirty() {
+            outputs.publish(&mut discovery, since);
         }
     }
 }
 
 /// Takes changes for as long as they keep coming, within bounds.
-async fn gather(resolver: &mut Resolver, edits: &mut mpsc::Receiver<Edit>) {
-    let deadline = Instant::now() + LONGEST;
+async fn gather(discovery: &mut Discovery, edits: &mut mpsc::Receiver<Edit>, debounce: Debounce) {
+    let deadline = Instant::now() + debounce.max;
     loop {
-        let quiet = (Instant::now() + QUIET).min(deadline);
+        let quiet = (Instant::now() + debounce.after).min(deadline);
         match tokio::time::timeout_at(quiet, edits.recv()).await {
-            Ok(Some(edit)) => edit(resolver),
+            Ok(Some(edit)) => edit(discovery),
             Ok(None) | Err(_) => return,
         }
     }
 }
 
-#[derive(Default)]
-struct State {
-    addresses: Collection,
-    authorizations: Collection,
-}
-
-impl State {
-    fn publish(&mut self, resolver: &mut Resolver, outputs: &Outputs) {
+impl Outputs {
+    fn publish(&self, discovery: &mut Discovery, since: Instant) {
+        let started = Instant::now();
+        let resolver = discovery.resolver_mut();
         let Changes { addresses, authorizations, statements, resolved } = resolver.resolve();
-        let before = self.addresses.revision() + self.authorizations.revision();
-        self.addresses = self.addresses.with(addresses);
-        self.authorizations = self.authorizations.with(authorizations);
-        let revision = self.addresses.revision() + self.authorizations.revision();
-        let first = outputs.snapshots.borrow().is_none();
-        if first || revision != before {
-            let types =
-                [(type_url::ADDRESS, self.addresses.clone()), (type_url::AUTHORIZATION, self.authorizations.clone())];
-            tracing::debug!(revision, resolved, addresses = self.addresses.len(), "publishing");
-            outputs.snapshots.send_replace(Some(Arc::new(Snapshot::new(types))));
-            let services = resolver.view().objects.services.len();
-            outputs.metrics.services.set(&[], i64::try_from(services).unwrap_or(i64::MAX));
-        }
+        self.metrics.resolved(started.elapsed());
+        tracing::debug!(resolved, took = ?started.elapsed(), "resolved");
+        let changes = [
+            (type_url::ADDRESS, addresses.into_iter().collect()),
+            (type_url::AUTHORIZATION, authorizations.into_iter().collect()),
+        ];
+        self.catalog.publish_together(changes, since);
+        self.metrics.triggers.add(&["config"]);
+        let services = resolver.view().objects.services.len();
+        self.metrics.services.set(&[], i64::try_from(services).unwrap_or(i64::MAX));
         // The receiver is gone only while the process ends.
-        let _ = outputs.statements.send(statements);
+        let _ = self.statements.send(statements);
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::settings::Mesh;
+    use crate::{resolve::Resolver, settings::Mesh};
     use api::{AuthorizationPolicy, Pod};
     use serde_json::json;
+    use std::sync::Arc;
     use telemetry::metrics::{Registry, control::Control};
     use tokio::sync::oneshot;
 
@@ -119,13 +124,15 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn nothing_is_published_before_everything_was_seen() {
         let (edits, queue) = mpsc::channel(16);
-        let (snapshots, mut published) = watch::channel(None);
+        let catalog = Catalog::new(&[type_url::ADDRESS, type_url::AUTHORIZATION]);
+        let mut published = catalog.snapshots();
         let (statements, _kept) = mpsc::unbounded_channel();
         let (seen, synced) = oneshot::channel::<()>();
         let metrics = Control::register(&mut Registry::new("pilot", "test"), "test").xds;
-        let outputs = Outputs { snapshots, statements, metrics };
+        let outputs = Outputs { catalog, statements, metrics, debounce: Debounce::default() };
         let synced = async move { synced.await.unwrap_or(()) };
-        tokio::spawn(run(Resolver::new(Mesh::default()), queue, synced, outputs));
+        let discovery = Discovery::new(Resolver::new(Mesh::default()), "default");
+        tokio::spawn(run(discovery, queue, synced, outputs));
 
         let pod = json!({"metadata": {"namespace": "a", "name": "p"}, "status": {"podIP": "10.0.0.1"}});
         edits.send(edit::<Pod>(pod)).await.unwrap();
@@ -139,7 +146,7 @@ mod tests {
         edits.send(edit::<AuthorizationPolicy>(policy)).await.unwrap();
         let sent = Instant::now();
         published.changed().await.unwrap();
-        assert!(sent.elapsed() <= LONGEST);
+        assert!(sent.elapsed() <= Debounce::default().max);
         let second = published.borrow_and_update().clone().unwrap();
         assert_eq!(second.get(type_url::AUTHORIZATION).unwrap().len(), 1);
         assert_eq!(second.get(type_url::ADDRESS).unwrap().revision(), 1);

@@ -5,14 +5,12 @@
 //! policy that cannot be read keeps out.
 
 mod filter;
-mod join;
 mod parent;
 mod policy;
 mod route;
 mod status;
 mod world;
 
-pub use join::join;
 pub use policy::policy;
 pub use route::{ParentStatus, Resolved, Said, grpc, http};
 pub use status::{Subject, write};

@@ -2,6 +2,7 @@
 
 mod caller;
 mod certificates;
+mod debug;
 mod gate;
 mod grpc;
 mod pages;
@@ -10,6 +11,7 @@ mod webhook;
 
 pub use caller::{Authenticator, BoundPod, Caller};
 pub use certificates::{Certificates, Rules};
+pub use debug::Debug;
 pub use gate::XdsGate;
 pub use grpc::{Services, plaintext, secure};
 pub use pages::Pages;

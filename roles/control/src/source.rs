@@ -4,14 +4,14 @@
 //! followed from the moment it appears. One that exists is waited for, policies above all: to serve without them would
 //! be to let everybody in.
 
-use crate::resolve::{Kind, Resolver};
+use crate::{discovery::Discovery, resolve::Kind};
 use cluster::{Change, Client, ObjectKey, Rejected, Scope};
 use std::{future::Future, pin::Pin, time::Duration};
 use telemetry::metrics::control::Watching;
 use tokio::sync::{mpsc, oneshot};
 
 /// One change, ready to be made.
-pub type Edit = Box<dyn FnOnce(&mut Resolver) + Send>;
+pub type Edit = Box<dyn FnOnce(&mut Discovery) + Send>;
 
 /// How long to wait before asking again whether a kind exists.
 const ASK_AGAIN: Duration = Duration::from_millis(500);
@@ -65,22 +65,22 @@ impl Sources {
                     Change::Applied(object) => {
                         count::<T>(&metrics, "update");
                         metrics.unreadable.forget(&[T::KIND, object.namespace(), object.name()]);
-                        Box::new(move |resolver| resolver.set(object))
+                        Box::new(move |discovery| discovery.set(object))
                     }
                     Change::Deleted(object) => {
                         count::<T>(&metrics, "delete");
                         metrics.unreadable.forget(&[T::KIND, object.namespace(), object.name()]);
-                        Box::new(move |resolver| resolver.remove::<T>(object.namespace(), object.name()))
+                        Box::new(move |discovery| discovery.remove::<T>(object.namespace(), object.name()))
                     }
                     Change::Rejected(rejected) => {
                         metrics.rejected.add(&[T::KIND]);
                         metrics.unreadable.set(&named::<T>(&rejected.key), 1);
-                        Box::new(move |resolver| reject::<T>(resolver, &rejected))
+                        Box::new(move |discovery| reject::<T>(discovery, &rejected))
                     }
                     Change::Withdrawn(key) => {
                         count::<T>(&metrics, "delete");
                         metrics.unreadable.forget(&named::<T>(&key));
-                        Box::new(move |resolver| resolver.remove::<T>(&key.namespace, &key.name))
+                        Box::new(move |discovery| discovery.remove::<T>(&key.namespace, &key.name))
                     }
                     Change::Synced => {
                         let _ = done.take().map(|done| done.send(()));
@@ -107,8 +107,8 @@ fn named<T: Kind>(key: &ObjectKey) -> [&str; 3] {
     [T::KIND, &key.namespace, &key.name]
 }
 
-fn reject<T: Kind>(resolver: &mut Resolver, rejected: &Rejected) {
-    resolver.reject::<T>(&rejected.key.namespace, &rejected.key.name, rejected.error.clone(), &rejected.value);
+fn reject<T: Kind>(discovery: &mut Discovery, rejected: &Rejected) {
+    discovery.reject::<T>(&rejected.key.namespace, &rejected.key.name, rejected.error.clone(), &rejected.value);
 }
 
 fn count<T: Kind>(metrics: &Watching, event: &str) {

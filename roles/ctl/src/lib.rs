@@ -10,6 +10,7 @@ mod error;
 mod http;
 mod output;
 mod pod;
+mod proxy_config;
 mod proxy_status;
 mod syncz;
 mod table;
@@ -21,6 +22,7 @@ use clap::Subcommand;
 
 pub use analyze::{Args as AnalyzeArgs, ValidateArgs};
 pub use error::Error;
+pub use proxy_config::Args as ProxyConfigArgs;
 pub use proxy_status::Args as ProxyStatusArgs;
 pub use version::Args as VersionArgs;
 pub use waypoint::Args as WaypointArgs;
@@ -35,6 +37,9 @@ pub enum Command {
     /// Show which proxies are connected to the control plane, and whether they are in step
     #[command(alias = "ps")]
     ProxyStatus(ProxyStatusArgs),
+    /// Show what a waypoint or gateway holds
+    #[command(alias = "pc")]
+    ProxyConfig(ProxyConfigArgs),
     /// Show the versions of this program, the control plane and the proxies
     Version(VersionArgs),
     /// Look for mistakes in configuration, in a cluster and in files
@@ -59,6 +64,7 @@ async fn run(command: Command) -> Result<String, Error> {
     match command {
         Command::ZtunnelConfig(args) => ztunnel_config::run(args).await,
         Command::ProxyStatus(args) => proxy_status::run(args).await,
+        Command::ProxyConfig(args) => proxy_config::run(args).await,
         Command::Version(args) => version::run(args).await,
         Command::Analyze(args) => analyze::run(args).await,
         Command::Validate(args) => analyze::validate(&args),
@@ -91,6 +97,10 @@ mod tests {
         let line = ["istioctl", "zc", "certs", "-i", "mesh", "--node", "n1", "-o", "json"];
         assert!(matches!(Program::parse_from(line).command, super::Command::ZtunnelConfig(_)));
         assert!(matches!(Program::parse_from(["istioctl", "ps"]).command, super::Command::ProxyStatus(_)));
+        assert!(matches!(
+            Program::parse_from(["istioctl", "pc", "routes", "waypoint.shop"]).command,
+            super::Command::ProxyConfig(_)
+        ));
         assert!(Program::try_parse_from(["istioctl", "version", "--remote=false", "-o", "yaml"]).is_ok());
     }
 }

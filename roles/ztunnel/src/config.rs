@@ -17,7 +17,7 @@ pub use sections::QuotaConfig;
 use inpod::{Capture, SocketConfig};
 use mesh_config::ProxyConfig;
 use model::{Str, well_known};
-use sections::{mode, quotas, sockets, termination_deadline, tunnels, worker_threads};
+use sections::{log_format, mode, quotas, sockets, termination_deadline, tunnels, worker_threads};
 use std::{collections::BTreeMap, net::IpAddr, path::PathBuf, time::Duration};
 
 /// Everything that was decided before the first socket was opened.
@@ -383,14 +383,6 @@ fn compliance(text: &str) -> Result<bool, String> {
     match text {
         "pqc" => Ok(true),
         _ => Err("the only policy is pqc".to_owned()),
-    }
-}
-
-fn log_format(text: &str) -> Result<bool, String> {
-    match text {
-        "json" => Ok(true),
-        "plain" => Ok(false),
-        _ => Err("the formats are plain and json".to_owned()),
     }
 }
 

@@ -28,9 +28,9 @@ pub(super) fn check(root: &Path) -> Result<Vec<Finding>> {
     Ok(findings)
 }
 
-/// Names of functions that a source defines.
+/// Names of functions and of a table's named cases that a source defines.
 fn defined(source: &str) -> Vec<String> {
-    let after = source.split("fn ").skip(1);
+    let after = ["fn ", "#[case::"].into_iter().flat_map(|mark| source.split(mark).skip(1));
     after
         .map(|rest| rest.chars().take_while(|c| c.is_ascii_alphanumeric() || *c == '_').collect::<String>())
         .filter(|name| !name.is_empty())
@@ -59,7 +59,8 @@ mod tests {
     }
 
     #[test]
-    fn functions_are_found() {
-        assert_eq!(defined("pub(super) fn one() {}\nasync fn two<T>() {}"), ["one", "two"]);
+    fn functions_and_cases_are_found() {
+        let source = "pub(super) fn one() {}\n#[case::a_case(1)]\nasync fn two<T>() {}";
+        assert_eq!(defined(source), ["one", "two", "a_case"]);
     }
 }

@@ -87,16 +87,23 @@ where
     let mut driver = Driver::new(carrier, Arc::clone(&link), Side::Server, options.windows.frame);
     let (mut draining, mut forced) = (pin!(drain.draining()), pin!(drain.forced()));
     let (mut leaving, mut cut) = (false, false);
+    // Requests may arrive together with the end of the connection, and come first.
+    let mut over = None;
     loop {
         let event = tokio::select! {
             biased;
             event = poll_fn(|cx| {
-                let polled = driver.poll(cx).map(Event::Ended);
+                if let Poll::Ready(ended) = driver.poll(cx) {
+                    over = Some(ended);
+                }
                 let mut state = link.lock();
                 if leaving && state.farewell_heard {
                     driver::say_farewell(&mut state);
                 }
-                if state.arrived.is_empty() { polled } else { Poll::Ready(Event::Requests(state.arrived.drain(..).collect())) }
+                if !state.arrived.is_empty() {
+                    return Poll::Ready(Event::Requests(state.arrived.drain(..).collect()));
+                }
+                over.take().map_or(Poll::Pending, |ended| Poll::Ready(Event::Ended(ended)))
             }) => event,
             () = &mut draining, if !leaving => {
                 leaving = true;

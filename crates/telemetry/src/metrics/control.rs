@@ -3,9 +3,12 @@
 //! Upstream's control plane writes the older text format and names most of its counters without `_total`. [`plain_text`] turns
 //! a scrape into that form.
 
-use super::{Count, Counts, Registry, counted::Labels};
-use prometheus_client::metrics::{family::Family, histogram::Histogram};
-use std::time::{Duration, Instant};
+mod serving;
+
+pub use serving::{Pushed, Serving};
+
+use super::{Count, Counts, Registry};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 /// Counters that upstream names without `_total`.
 const UNSUFFIXED: &[&str] = &[
@@ -27,6 +30,7 @@ const UNSUFFIXED: &[&str] = &[
     "pilot_xds_expired_nonce",
     "pilot_xds_pushes",
     "pilot_xds_write_timeout",
+    "galley_validation_config_updates",
 ];
 
 /// Everything the control plane counts.
@@ -39,28 +43,9 @@ pub struct Control {
     /// The certificate authority.
     pub authority: Authority,
     uptime: Count,
+    root_expires_in: Count,
+    chain_expires_in: Count,
     born: Instant,
-}
-
-/// What is served over xDS.
-#[derive(Debug, Clone)]
-pub struct Serving {
-    /// `pilot_xds{version,type}`: connected clients.
-    pub clients: Count,
-    /// `pilot_xds_pushes{type}`: responses sent.
-    pub pushes: Counts,
-    /// `pilot_push_triggers{type}`.
-    pub triggers: Counts,
-    /// `pilot_total_xds_rejects{type}`: NACKs.
-    pub rejects: Counts,
-    /// `pilot_xds_expired_nonce{type}`.
-    pub expired_nonces: Counts,
-    /// `pilot_total_xds_internal_errors`.
-    pub internal_errors: Counts,
-    /// `pilot_services`.
-    pub services: Count,
-    convergence: Family<Labels, Histogram, fn() -> Histogram>,
-    push_time: Family<Labels, Histogram, fn() -> Histogram>,
 }
 
 /// What is read from the API.
@@ -76,6 +61,8 @@ pub struct Watching {
     pub rejected: Counts,
     /// `ambit_unreadable_objects{type,namespace,name}`: objects that do not have their kind's shape, one series each.
     pub unreadable: Count,
+    /// `galley_validation_config_updates`: times that the rules to validate by were read anew.
+    pub validation_updates: Counts,
     /// `galley_validation_passed`.
     pub validation_passed: Counts,
     /// `galley_validation_failed{reason}`.
@@ -108,11 +95,24 @@ impl Control {
     pub fn register(registry: &mut Registry, version: &str) -> Self {
         let info = Count::register(registry, "pilot_info", "Pilot version and build information", &["version"]);
         info.set(&[version], 1);
+        let clusters = "Clusters that are watched; this control plane watches its own";
+        Count::register(registry, "istiod_managed_clusters", clusters, &["cluster_type"]).set(&["local"], 1);
+        let mut expires_in = |name, help| Count::register(registry, name, help, &[]);
+        let root_expires_in = expires_in(
+            "citadel_server_root_cert_expiry_seconds",
+            "The time remaining, in seconds, before the root expires",
+        );
+        let chain_expires_in = expires_in(
+            "citadel_server_cert_chain_expiry_seconds",
+            "The time remaining, in seconds, before the certificate chain expires",
+        );
         Self {
             xds: Serving::register(registry),
             watching: Watching::register(registry),
             authority: Authority::register(registry),
             uptime: Count::register(registry, "istiod_uptime_seconds", "Current istiod server uptime in seconds", &[]),
+            root_expires_in,
+            chain_expires_in,
             born: Instant::now(),
         }
     }
@@ -120,55 +120,18 @@ impl Control {
     /// A scrape in upstream's form.
     pub fn scrape(&self, registry: &Registry) -> String {
         self.uptime.set(&[], i64::try_from(self.born.elapsed().as_secs()).unwrap_or(i64::MAX));
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        let now = i64::try_from(now).unwrap_or(i64::MAX);
+        for (moment, remaining) in [
+            (&self.authority.root_expiry, &self.root_expires_in),
+            (&self.authority.chain_expiry, &self.chain_expires_in),
+        ] {
+            // Before the authority is loaded nothing expires.
+            if moment.get(&[]) != 0 {
+                remaining.set(&[], moment.get(&[]) - now);
+            }
+        }
         plain_text(&registry.encode(), UNSUFFIXED)
-    }
-}
-
-impl Serving {
-    fn register(registry: &mut Registry) -> Self {
-        let convergence: fn() -> Histogram = || Histogram::new([0.1, 0.5, 1.0, 3.0, 5.0, 10.0, 20.0, 30.0]);
-        let push: fn() -> Histogram = || Histogram::new([0.01, 0.1, 1.0, 3.0, 5.0, 10.0, 20.0, 30.0]);
-        let serving = Self {
-            clients: Count::register(
-                registry,
-                "pilot_xds",
-                "Number of endpoints connected using xDS",
-                &["version", "type"],
-            ),
-            pushes: Counts::register(registry, "pilot_xds_pushes", "Pilot build and send of xDS responses", &["type"]),
-            triggers: Counts::register(registry, "pilot_push_triggers", "Pushes by what triggered them", &["type"]),
-            rejects: Counts::register(
-                registry,
-                "pilot_total_xds_rejects",
-                "xDS responses rejected by proxies",
-                &["type"],
-            ),
-            expired_nonces: Counts::register(
-                registry,
-                "pilot_xds_expired_nonce",
-                "Requests with a stale nonce",
-                &["type"],
-            ),
-            internal_errors: Counts::register(registry, "pilot_total_xds_internal_errors", "Internal xDS errors", &[]),
-            services: Count::register(registry, "pilot_services", "Total services known to pilot", &[]),
-            convergence: Family::new_with_constructor(convergence),
-            push_time: Family::new_with_constructor(push),
-        };
-        let delay = "Delay between a change of configuration and a proxy receiving it";
-        registry.0.register("pilot_proxy_convergence_time", delay, serving.convergence.clone());
-        registry.0.register("pilot_xds_push_time", "Time to build and send one response", serving.push_time.clone());
-        serving.internal_errors.add_many(&[], 0);
-        serving
-    }
-
-    /// `pilot_proxy_convergence_time`.
-    pub fn converged(&self, after: Duration) {
-        self.convergence.get_or_create(&Labels::new(&[], &[])).observe(after.as_secs_f64());
-    }
-
-    /// `pilot_xds_push_time{type}`.
-    pub fn pushed(&self, kind: &str, took: Duration) {
-        self.push_time.get_or_create(&Labels::new(&["type"], &[kind])).observe(took.as_secs_f64());
     }
 }
 
@@ -190,6 +153,12 @@ impl Watching {
                 "ambit_unreadable_objects",
                 "Objects that do not have their kind's shape",
                 &["type", "namespace", "name"],
+            ),
+            validation_updates: Counts::register(
+                registry,
+                "galley_validation_config_updates",
+                "Updates of the configuration of validation",
+                &[],
             ),
             validation_passed: Counts::register(registry, "galley_validation_passed", "Resources found valid", &[]),
             validation_failed: Counts::register(registry, "galley_validation_failed", "Resources refused", &["reason"]),
@@ -267,7 +236,7 @@ mod tests {
         let control = Control::register(&mut registry, "1.0");
         control.xds.pushes.add(&["wds"]);
         control.xds.clients.set(&["1.0", "ztunnel"], 2);
-        control.xds.converged(Duration::from_millis(200));
+        control.xds.converged(std::time::Duration::from_millis(200));
         control.authority.requests.add(&[]);
         let text = control.scrape(&registry);
         for line in [

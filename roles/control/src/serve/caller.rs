@@ -10,6 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 use tonic::{Extensions, Status, metadata::MetadataMap};
+use xds::server::Hangup;
 
 /// How long a reviewed token is good without asking again; a revoked one is good for that long, too.
 const REMEMBER: Duration = Duration::from_secs(10);
@@ -43,6 +44,8 @@ pub struct BoundPod {
     pub name: String,
     /// Uid.
     pub uid: String,
+    /// The node it runs on, where the cluster tells.
+    pub node: Option<String>,
 }
 
 impl Caller {
@@ -52,6 +55,14 @@ impl Caller {
             Self::Account { namespace, service_account, .. } => Some((namespace, service_account)),
             Self::Workload(identity) => Some((&identity.namespace, &identity.service_account)),
             Self::Unauthenticated => None,
+        }
+    }
+
+    /// The node that its credential is bound to.
+    pub fn node(&self) -> Option<&str> {
+        match self {
+            Self::Account { pod: Some(pod), .. } => pod.node.as_deref(),
+            _ => None,
         }
     }
 }
@@ -76,12 +87,15 @@ pub(super) struct Peer {
     pub(super) identity: Option<Identity>,
     /// The connection is of the port where nobody is asked.
     pub(super) trusted_port: bool,
+    /// Ends the connection.
+    pub(super) hangup: Hangup,
 }
 
 /// Finds out who calls.
 #[derive(Debug)]
 pub struct Authenticator {
-    client: Client,
+    /// Who reviews tokens; without a cluster nobody does.
+    client: Option<Client>,
     audiences: Vec<String>,
     trust_domain: String,
     remembered: Mutex<HashMap<[u8; 32], (Instant, Caller)>>,
@@ -89,7 +103,7 @@ pub struct Authenticator {
 
 impl Authenticator {
     /// Tokens must be for one of the audiences, certificates of the trust domain.
-    pub fn new(client: Client, audiences: Vec<String>, trust_domain: String) -> Self {
+    pub fn new(client: Option<Client>, audiences: Vec<String>, trust_domain: String) -> Self {
         Self { client, audiences, trust_domain, remembered: Mutex::default() }
     }
 
@@ -126,7 +140,8 @@ impl Authenticator {
         {
             return Ok(caller.clone());
         }
-        let status = self.client.token_review(token, &self.audiences).await.map_err(|error| {
+        let client = self.client.as_ref().ok_or_else(refused)?;
+        let status = client.token_review(token, &self.audiences).await.map_err(|error| {
             tracing::error!("a caller's token could not be reviewed: {error}");
             Status::unavailable("the token could not be reviewed; try again")
         })?;
@@ -168,7 +183,8 @@ fn caller(status: &TokenReviewStatus, audiences: &[String]) -> Result<Caller, St
     let account = user.username.strip_prefix("system:serviceaccount:").and_then(|account| account.split_once(':'));
     let (namespace, service_account) = account.ok_or_else(|| format!("{} is no service account", user.username))?;
     let extra = |key: &str| user.extra.get(&format!("authentication.kubernetes.io/{key}"))?.first().cloned();
-    let pod = extra("pod-name").zip(extra("pod-uid")).map(|(name, uid)| BoundPod { name, uid });
+    let pod =
+        extra("pod-name").zip(extra("pod-uid")).map(|(name, uid)| BoundPod { name, uid, node: extra("node-name") });
     Ok(Caller::Account { namespace: namespace.to_owned(), service_account: service_account.to_owned(), pod })
 }
 
@@ -195,10 +211,14 @@ mod tests {
     fn a_bound_token_names_its_pod() {
         let review = status(json!({"authenticated": true, "audiences": ["istio-ca"], "user": {
             "username": "system:serviceaccount:istio-system:ztunnel",
-            "extra": {"authentication.kubernetes.io/pod-name": ["ztunnel-x"], "authentication.kubernetes.io/pod-uid": ["1"]},
+            "extra": {
+                "authentication.kubernetes.io/pod-name": ["ztunnel-x"], "authentication.kubernetes.io/pod-uid": ["1"],
+                "authentication.kubernetes.io/node-name": ["n1"],
+            },
         }}));
         let caller = caller(&review, &["istio-ca".to_owned()]).unwrap();
         assert_eq!(caller.account(), Some(("istio-system", "ztunnel")));
         assert_eq!(caller.to_string(), "istio-system/ztunnel of pod ztunnel-x");
+        assert_eq!(caller.node(), Some("n1"));
     }
 }

@@ -236,7 +236,7 @@ mod tests {
         Caller::Account {
             namespace: "istio-system".to_owned(),
             service_account: account.to_owned(),
-            pod: pod.map(|(name, uid)| BoundPod { name: name.to_owned(), uid: uid.to_owned() }),
+            pod: pod.map(|(name, uid)| BoundPod { name: name.to_owned(), uid: uid.to_owned(), node: None }),
         }
     }
 

@@ -20,6 +20,10 @@ use xds::server as xds_server;
 
 const PING_EVERY: Duration = Duration::from_secs(30);
 const PING_TIMEOUT: Duration = Duration::from_secs(20);
+/// Calls at a time on one connection: a proxy has one stream, and asks for a few certificates.
+const STREAMS: u32 = 64;
+/// Bytes that a caller may send before they are read.
+const WINDOW: u32 = 256 << 10;
 /// Handshakes under way at a time.
 const HANDSHAKES: usize = 256;
 
@@ -55,8 +59,8 @@ pub async fn plaintext(
 ) -> Result<(), tonic::transport::Error> {
     let incoming = stream::unfold(listener, |listener| async move {
         let stream = next(&listener).await;
-        let peer = Peer { identity: None, trusted_port: true };
-        Some((Ok(Connection { io: Transport::Plain(stream), peer }), listener))
+        let peer = Peer { trusted_port: true, ..Peer::default() };
+        Some((Ok(Connection::new(Transport::Plain(stream), peer)), listener))
     });
     serve(services, Box::pin(incoming), shutdown).await
 }
@@ -69,6 +73,9 @@ async fn serve(
     Server::builder()
         .http2_keepalive_interval(Some(PING_EVERY))
         .http2_keepalive_timeout(Some(PING_TIMEOUT))
+        .max_concurrent_streams(Some(STREAMS))
+        .initial_stream_window_size(Some(WINDOW))
+        .initial_connection_window_size(Some(2 * WINDOW))
         .add_service(services.xds.into_service())
         .add_optional_service(services.certificates.map(IstioCertificateServiceServer::new))
         .serve_with_incoming_shutdown(incoming, shutdown)
@@ -104,9 +111,9 @@ async fn accept(listener: TcpListener, tls: Serving, handshaken: mpsc::Sender<Co
             match tls.grpc.accept(stream).await {
                 Ok(stream) => {
                     let identity = client_subject(&stream).and_then(|subject| subject.identity);
-                    let peer = Peer { identity, trusted_port: false };
+                    let peer = Peer { identity, ..Peer::default() };
                     // Nobody receives while the process ends.
-                    let _ = handshaken.send(Connection { io: Transport::Tls(Box::new(stream)), peer }).await;
+                    let _ = handshaken.send(Connection::new(Transport::Tls(Box::new(stream)), peer)).await;
                 }
                 Err(error) => tracing::debug!("a TLS handshake failed: {error}"),
             }
@@ -119,6 +126,15 @@ async fn accept(listener: TcpListener, tls: Serving, handshaken: mpsc::Sender<Co
 struct Connection {
     io: Transport,
     peer: Peer,
+    /// Done when the connection is to be ended whatever its peer does.
+    hung_up: Option<Pin<Box<dyn Future<Output = ()> + Send + Sync>>>,
+}
+
+impl Connection {
+    fn new(io: Transport, peer: Peer) -> Self {
+        let hangup = peer.hangup.clone();
+        Self { io, peer, hung_up: Some(Box::pin(async move { hangup.hung_up().await })) }
+    }
 }
 
 enum Transport {
@@ -136,6 +152,11 @@ impl Connected for Connection {
 
 impl AsyncRead for Connection {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        // HTTP/2 reads all the time, so this is looked at whenever it happens.
+        if self.hung_up.as_mut().is_none_or(|hung_up| hung_up.as_mut().poll(cx).is_ready()) {
+            self.hung_up = None;
+            return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
+        }
         match &mut self.io {
             Transport::Plain(stream) => Pin::new(stream).poll_read(cx, buf),
             Transport::Tls(stream) => Pin::new(stream.as_mut()).poll_read(cx, buf),

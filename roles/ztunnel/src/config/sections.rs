@@ -139,3 +139,12 @@ pub(super) fn termination_deadline(environment: &Environment) -> Result<Duration
     };
     Ok(environment.duration("CONNECTION_TERMINATION_DEADLINE")?.unwrap_or_else(|| Duration::from_secs(from_grace)))
 }
+
+/// Whether log lines are JSON.
+pub(super) fn log_format(text: &str) -> Result<bool, String> {
+    match text {
+        "json" => Ok(true),
+        "plain" => Ok(false),
+        _ => Err("the formats are plain and json".to_owned()),
+    }
+}
