@@ -191,11 +191,6 @@ pub struct TunnelConfig {
 }
 
 impl Config {
-    /// Whether framing has the keys of its connections: our own does, where there is only TLS 1.3.
-    pub(crate) fn seals(&self) -> bool {
-        self.tunnels.engine == hbone::Engine::Own && !self.certificates.tls12
-    }
-
     /// Ports in a pod that must never be a destination of the proxy itself.
     pub fn illegal_ports(&self) -> &'static [u16] {
         const PORTS: [u16; 4] = [

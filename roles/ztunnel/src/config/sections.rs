@@ -18,6 +18,13 @@ pub struct QuotaConfig {
     pub buffered_bytes: usize,
 }
 
+impl super::Config {
+    /// Whether framing has the keys of its connections: our own does, where there is only TLS 1.3.
+    pub(crate) fn seals(&self) -> bool {
+        self.tunnels.engine == hbone::Engine::Own && !self.certificates.tls12
+    }
+}
+
 pub(super) fn tunnels(environment: &Environment) -> Result<TunnelConfig, ConfigError> {
     let engine = environment.with("HBONE_ENGINE", |text| match text {
         "own" => Ok(hbone::Engine::Own),

@@ -17,6 +17,7 @@ use crate::{
     quota, telling,
 };
 use authz::Verdict;
+use futures_util::FutureExt;
 use hbone::{Authority, BadRequest, Baggage, Carrier, Incoming, ServerOptions};
 use http::{HeaderMap, StatusCode};
 use identity::{
@@ -184,7 +185,11 @@ async fn request(connection: Arc<Connection>, incoming: Incoming) {
         reason = session.cut() => reason,
         reason = shard.pod.ended() => reason,
         () = connection.revoked() => Reason::CertificateRevoked,
-        reason = carried => reason,
+        // The connection ends for the same reason, and its end may be seen first.
+        reason = carried => match connection.revoked().now_or_never() {
+            Some(()) => Reason::CertificateRevoked,
+            None => reason,
+        },
     };
     session.finish(reason);
 }
