@@ -172,7 +172,7 @@ impl<C: Connect> Sending<'_, C> {
         let Some(_counted) = Counted::below(&aim.set.load, |load| &load.requests, limits.requests) else {
             return Err((overflow(), Said::default()));
         };
-        let limit = retry.per_try.or(self.plan.and_then(|plan| plan.rule.attempt_timeout));
+        let limit = retry.per_try.or_else(|| self.plan.and_then(|plan| plan.rule.attempt_timeout));
         let mut tried: Vec<SocketAddr> = Vec::new();
         let hash = self.hash(&aim.policy, &parts.headers);
         let mut held = None;

@@ -167,12 +167,12 @@ impl Tell {
 
     fn line(&self, status: u16, received: u64, sent: u64, duration: Duration) -> String {
         let endpoint = self.said.endpoint.as_ref();
-        let host = endpoint.map_or("-".to_owned(), |one| format!("envoy://connect_originate/{}", one.address));
+        let host = endpoint.map_or_else(|| "-".to_owned(), |one| format!("envoy://connect_originate/{}", one.address));
         let cluster = self.said.service.as_ref();
         let cluster =
-            cluster.map_or("-".to_owned(), |(key, port)| format!("inbound-vip|{port}|http|{};", key.hostname));
-        let service_time = self.said.first_byte.map_or("-".to_owned(), |time| time.as_millis().to_string());
-        let local = self.connection.address.map_or("-".to_owned(), |address| address.to_string());
+            cluster.map_or_else(|| "-".to_owned(), |(key, port)| format!("inbound-vip|{port}|http|{};", key.hostname));
+        let service_time = self.said.first_byte.map_or_else(|| "-".to_owned(), |time| time.as_millis().to_string());
+        let local = self.connection.address.map_or_else(|| "-".to_owned(), |address| address.to_string());
         text_line(&[
             &format!("[{:.3}]", self.start),
             &format!("\"{} {} {}\"", self.method, self.path, self.protocol),
