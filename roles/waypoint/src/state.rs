@@ -32,7 +32,7 @@ impl Sink for Follower {
 
     fn apply_l7(&mut self, changes: Vec<client::Change<Named>>) -> Vec<Rejection> {
         let changes = changes.into_iter().map(|change| match change {
-            client::Change::Upsert(Named { name, resource }) => config::Change::Set(name, resource),
+            client::Change::Upsert(Named { name, resource }) => config::Change::Set(name, Box::new(resource)),
             client::Change::Remove(name) => config::Change::Remove(name),
         });
         let (next, refused) = self.0.config.load().apply(changes);

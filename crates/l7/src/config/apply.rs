@@ -10,7 +10,7 @@ use std::{collections::HashSet, sync::Arc};
 #[derive(Debug, Clone, PartialEq)]
 pub enum Change {
     /// Set or replace it.
-    Set(Str, Resource),
+    Set(Str, Box<Resource>),
     /// Remove it.
     Remove(Str),
 }

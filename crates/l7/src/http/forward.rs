@@ -113,7 +113,8 @@ impl<C: Connect> Sending<'_, C> {
         Ok(attempted)
     }
 
-    fn aim(&self) -> Result<Aim, Reply> {
+    /// Where the request goes; nowhere when its subset is not known.
+    fn aim(&self) -> Option<Aim> {
         let stream = self.stream;
         let backend = self.plan.map(Forward::backend);
         let service = backend.map(|backend| backend.service.clone()).or_else(|| stream.service.clone());
@@ -121,7 +122,7 @@ impl<C: Connect> Sending<'_, C> {
         let port = backend.map(|backend| backend.port).filter(|port| *port != 0).unwrap_or(asked);
         let Some(key) = service else {
             let set = Arc::new(Set::of_one(stream.connection.workload.clone()));
-            return Ok(Aim {
+            return Some(Aim {
                 service: None,
                 set,
                 policy: TrafficPolicy::default(),
@@ -131,7 +132,7 @@ impl<C: Connect> Sending<'_, C> {
         self.aim_at(key, port, backend)
     }
 
-    fn aim_at(&self, key: NamespacedHostname, port: u16, backend: Option<&Backend>) -> Result<Aim, Reply> {
+    fn aim_at(&self, key: NamespacedHostname, port: u16, backend: Option<&Backend>) -> Option<Aim> {
         let shared = &self.stream.shared;
         let snapshot = shared.mesh.load();
         let (mesh, generation) = &**snapshot;
@@ -141,14 +142,14 @@ impl<C: Connect> Sending<'_, C> {
         let members = match (subset, destination) {
             (None, _) => None,
             (Some(name), Some(destination)) => Some((name, &**destination)),
-            (Some(_), None) => return Err(no_endpoint()),
+            (Some(_), None) => return None,
         };
         // A destination may have changed without the mesh: both number the set.
         let generation = generation.wrapping_mul(31) ^ std::ptr::from_ref(self.config) as usize;
         let set = shared.sets.get(mesh, generation, (&key, port), members);
         let spoken = mesh.service_by_key(&key).and_then(|service| service.protocol(port));
         let http2 = self.speaks_http2(spoken, policy.limits.http2);
-        Ok(Aim { service: Some((key, port)), set, policy, http2 })
+        Some(Aim { service: Some((key, port)), set, policy, http2 })
     }
 
     /// What the port says; where it says nothing, what the client speaks.
@@ -167,7 +168,7 @@ impl<C: Connect> Sending<'_, C> {
         retry: &Retry,
         upgrade: Option<&HeaderValue>,
     ) -> Result<Attempted, (Reply, Said)> {
-        let aim = self.aim().map_err(|reply| (reply, Said::default()))?;
+        let aim = self.aim().ok_or_else(|| (no_endpoint(), Said::default()))?;
         let limits = &aim.policy.limits;
         let Some(_counted) = Counted::below(&aim.set.load, |load| &load.requests, limits.requests) else {
             return Err((overflow(), Said::default()));
@@ -341,7 +342,7 @@ impl<C: Connect> Sending<'_, C> {
                 continue;
             };
             let port = if mirror.backend.port == 0 { self.stream.connection.port } else { mirror.backend.port };
-            let Ok(aim) = self.aim_at(mirror.backend.service.clone(), port, Some(&mirror.backend)) else { continue };
+            let Some(aim) = self.aim_at(mirror.backend.service.clone(), port, Some(&mirror.backend)) else { continue };
             let wish = Wish { policy: &aim.policy, hash: None, tried: &[], original: None, now: Instant::now() };
             let below = |count: usize| usize::try_from(random(count as u64)).unwrap_or(0);
             let Some(endpoint) = aim.set.choose(&wish, below).cloned() else { continue };

@@ -34,7 +34,7 @@ pub(super) enum Path {
     Text(Str),
     Pattern(Regex),
     /// Of the others, without regard to case.
-    Caseless(Box<Path>),
+    Caseless(Box<Self>),
 }
 
 /// The order of matches within one host: what comes first, wins.
@@ -58,8 +58,8 @@ impl Matcher {
         let name = |text: &str| {
             HeaderName::try_from(text).map_err(|_| BadResource::new(format!("{text:?} is not the name of a header")))
         };
-        let value =
-            |named: &wire::NamedMatch| TextMatch::new(named.value.as_ref().unwrap_or(&wire::StringMatch::default()));
+        let nothing = wire::StringMatch::default();
+        let value = |named: &wire::NamedMatch| TextMatch::new(named.value.as_ref().unwrap_or(&nothing));
         let text = |text: &Option<wire::StringMatch>| text.as_ref().map(TextMatch::new).transpose();
         let mut headers: Vec<(HeaderName, TextMatch, bool)> = Vec::new();
         for header in &wire.headers {

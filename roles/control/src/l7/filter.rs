@@ -64,7 +64,8 @@ fn path(path: &PathModifier) -> wire::PathRewrite {
 
 fn mirror(mirror: &RequestMirror, refs: &mut Refs<'_>) -> wire::Mirror {
     let fraction = mirror.fraction.as_ref().map(|part| (part.numerator, part.denominator.unwrap_or(100)));
-    let (numerator, denominator) = fraction.or(mirror.percent.map(|percent| (percent, 100))).unwrap_or_default();
+    let (numerator, denominator) =
+        fraction.or_else(|| mirror.percent.map(|percent| (percent, 100))).unwrap_or_default();
     wire::Mirror { backend: Some(refs.backend(&mirror.backend_ref)), numerator, denominator }
 }
 

@@ -186,7 +186,7 @@ fn request(case: &Value, headers: &HeaderMap, host: &str, path: &str, sent: &Hea
         return Err(format!("host {host} instead of {wanted}"));
     }
     let wanted =
-        text(&expected["Request"]["Path"]).or_else(|| text(&case["Request"]["Path"])).unwrap_or("/".to_owned());
+        text(&expected["Request"]["Path"]).or_else(|| text(&case["Request"]["Path"])).unwrap_or_else(|| "/".to_owned());
     if wanted != path {
         return Err(format!("path {path} instead of {wanted}"));
     }

@@ -51,7 +51,7 @@ impl Place {
         let routes: Vec<Route> = wires.iter().map(|wire| Route::new(wire).unwrap()).collect();
         let changes = wires.iter().map(|wire| {
             let kind = Some(wire::resource::Kind::Route(wire.clone()));
-            Change::Set(format!("{}/{}", wire.namespace, wire.name).into(), wire::Resource { kind })
+            Change::Set(format!("{}/{}", wire.namespace, wire.name).into(), Box::new(wire::Resource { kind }))
         });
         let (config, refused) = Config::default().apply(changes);
         assert!(refused.is_empty(), "{refused:?}");

@@ -358,7 +358,7 @@ fn garbage_ends_with_an_error_and_bounded_memory() {
     ask(&mut session, on_demand(&[]), &snapshot(&collection)).unwrap();
     let long = "x".repeat(MAX_LENGTH);
     let answer = ask(&mut session, also(&[&long], &[]), &snapshot(&collection)).unwrap();
-    assert_eq!(answer.removed_resources, [long.clone()]);
+    assert_eq!(answer.removed_resources, [long]);
     let mut asked = 0u32;
     let refused = loop {
         let request = DeltaDiscoveryRequest {
