@@ -2,8 +2,14 @@
 
 use crate::{AMBIT, SHOP, need_root, run};
 use anyhow::ensure;
+use linux::seccomp::{Call, Filter, SOCKET};
 use serde_json::{Value, json};
-use std::{net::TcpListener, os::unix::process::CommandExt, process::Command};
+use std::{
+    net::TcpListener,
+    os::unix::process::CommandExt,
+    path::Path,
+    process::{Command, Stdio},
+};
 use testkit::{World, unique_name};
 
 fn told(command: &mut Command) -> (bool, String) {
@@ -30,6 +36,34 @@ fn mesh_on_a_port_in_use_names_the_port() {
     let (success, told) =
         told(Command::new(AMBIT).args(["up", "--detach", "--api-port", &port, "--name", &unique_name()]));
     assert!(!success && told.contains(&port), "{told}");
+}
+
+/// What a kernel without nftables answers to those who ask for it.
+fn without_nftables() -> Filter {
+    const AF_NETLINK: u32 = 16;
+    const NETLINK_NETFILTER: u32 = 12;
+    const EPROTONOSUPPORT: i32 = 93;
+    Filter::refusing(&[Call::any(SOCKET).with(0, AF_NETLINK).with(2, NETLINK_NETFILTER)], EPROTONOSUPPORT).unwrap()
+}
+
+#[test]
+fn mesh_on_a_kernel_without_nftables_says_so_and_leaves_nothing() {
+    run(async {
+        let name = unique_name();
+        let told = std::env::temp_dir().join(&name);
+        let mut up = linux::process::Command::new(AMBIT)
+            .args(["up", "--name", &name])
+            .stdio(Stdio::null(), Stdio::null(), std::fs::File::create(&told)?.into())
+            .filter(without_nftables())
+            .spawn()?;
+        let exit = up.wait().await?;
+        let said = std::fs::read_to_string(&told)?;
+        std::fs::remove_file(told)?;
+        ensure!(exit.code() != 0, "started all the same");
+        ensure!(said.contains("this kernel or container") && said.contains("Protocol not supported"), "{said}");
+        ensure!(!Path::new("/run/ambit").join(&name).exists(), "something of it was left");
+        Ok(())
+    });
 }
 
 #[test]

@@ -13,6 +13,7 @@ use std::{
     future::Future,
     net::TcpListener,
     path::PathBuf,
+    sync::atomic::{AtomicU16, Ordering},
     time::{Duration, Instant},
 };
 
@@ -48,7 +49,11 @@ pub(crate) struct World {
 }
 
 pub(crate) fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    // Below the ports that the kernel gives to connections: those of a replica may be taken between now and its start.
+    let own = 10_000 + u16::try_from(std::process::id() % 200).unwrap() * 100;
+    let mut candidates = std::iter::repeat_with(|| own + NEXT.fetch_add(1, Ordering::Relaxed) % 100).take(100);
+    candidates.find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok()).unwrap()
 }
 
 impl Api {
